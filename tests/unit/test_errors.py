@@ -7,7 +7,9 @@ import pytest
 
 from edgeship import errors
 
-CLASSES = {name: cls for name, cls in vars(errors).items() if inspect.isclass(cls) and issubclass(cls, Exception)}
+CLASSES: dict[str, type[errors.EdgeshipError]] = {
+    name: cls for name, cls in vars(errors).items() if inspect.isclass(cls) and issubclass(cls, Exception)
+}
 
 
 def drawn() -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""Bench: one protocol on host and device, its statistics and its report."""

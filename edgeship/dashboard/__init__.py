@@ -1,0 +1,1 @@
+"""Dashboard: a web application over the fleet store."""

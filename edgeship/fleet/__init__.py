@@ -1,0 +1,1 @@
+"""Fleet: the store, the inventory, ingest of telemetry and its roll-ups."""

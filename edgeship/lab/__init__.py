@@ -1,0 +1,1 @@
+"""Lab: virtual devices, each a real SSH server, and faults for them."""

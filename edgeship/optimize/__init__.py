@@ -1,0 +1,1 @@
+"""Optimize: what a variant costs in quality, and later the search for the best one."""

@@ -1,0 +1,1 @@
+"""Release: signed, content-addressed, TUF."""
