@@ -1,0 +1,114 @@
+"""`edgeship push`."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeship.cli import choose
+from edgeship.cli.options import device_options, dry_run_option, jobs_option, with_output
+from edgeship.cli.output import Output, Table
+
+if TYPE_CHECKING:
+    from edgeship.push.perform import Result
+    from edgeship.push.plan import Plan
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path), required=False)
+@device_options
+@click.option("--calibration", type=click.Path(path_type=Path), default=None, metavar="FILE",
+              help="Representative data (.npz) to quantize with, instead of the project's.")  # fmt: skip
+@click.option("--evaluation", type=click.Path(path_type=Path), default=None, metavar="FILE",
+              help="Evaluation data (.npz) to check with, instead of the project's.")  # fmt: skip
+@click.option("--skip-check", is_flag=True, default=False,
+              help="Push whatever the check would say; manifest and audit trail record it with your name.")  # fmt: skip
+@click.option("--strict", is_flag=True, default=False, help="A budget that is not proven fails too.")
+@click.option("--one-first", is_flag=True, default=False, help="One device first; the others when it is healthy.")
+@click.option("--no-bench", is_flag=True, default=False, help="Leave the short benchmark at the end out.")
+@click.option("--wheelhouse", type=click.Path(path_type=Path), default=None, metavar="FOLDER",
+              help="Take runtime libraries out of wheels in this folder; nothing is downloaded.")  # fmt: skip
+@jobs_option
+@dry_run_option
+@with_output
+def push(
+    out: Output, model: Path | None, selector: str | None, all_: bool, calibration: Path | None,
+    evaluation: Path | None,
+    skip_check: bool, strict: bool, one_first: bool, no_bench: bool, wheelhouse: Path | None, jobs: int, dry_run: bool,
+) -> None:  # fmt: skip
+    """Convert, check, sign and deploy a model to devices.
+
+    MODEL is a .keras, .onnx or .tflite file; the project's model by default. Each device gets what its profile asks
+    for. Nothing is sent before every variant passed the check against the float model.
+    """
+    from edgeship import profile
+    from edgeship.errors import UsageError
+    from edgeship.push.open import open_repository
+    from edgeship.push.perform import Performer
+    from edgeship.push.plan import Options, plan
+    from edgeship.targets import registry
+
+    options = Options(
+        calibration=calibration, evaluation=evaluation, skip_check=skip_check, approved_by=getpass.getuser(),
+        strict=strict, bench=not no_bench, jobs=jobs, one_first=one_first, wheelhouse=wheelhouse,
+    )  # fmt: skip
+    with choose.opened() as (project, store):
+        chosen = choose.devices(store, selector, all_=all_)
+        source = model or project.model.source
+        if source is None:
+            raise UsageError("which model?", hint='edgeship push MODEL, or [model] source = "…" in edgeship.toml')
+        profiles = {device.profile: profile.load(device.profile) for device in chosen}
+        planned = plan(
+            project.name, registry.inspect(source), chosen, profiles, registry.targets(),
+            calibrated=(calibration or project.data.representative) is not None,
+        )  # fmt: skip
+        if dry_run:
+            _show_plan(out, planned, skip_check=skip_check)
+            return
+        with out.reporter() as reporter:
+            performer = Performer(
+                project, profiles, registry.targets(), open_repository(project), store, reporter, options
+            )
+            result = performer.perform(planned)
+        _show_result(out, result)
+
+
+def _show_plan(out: Output, planned: Plan, *, skip_check: bool) -> None:
+    """The table of a push, nothing done."""
+    rows: list[tuple[str, str, str]] = []
+    for build in planned.builds:
+        rows.append(("convert", build.name, f"{planned.source.format} → {build.name} ({build.why})"))
+        rows.append(("check", build.name, "skipped" if skip_check else "float against variant on the evaluation data"))
+    for device in planned.devices:
+        build = next(b for b in planned.builds if device.profile in b.profiles)
+        rows.append(("deploy", device.name, f"{build.name} with {build.runtime}, {build.threads} threads"))
+    data: list[dict[str, Any]] = [
+        {"step": step, "subject": subject, "summary": summary} for step, subject, summary in rows
+    ]
+    out.emit("push.plan", {"model": planned.model, "steps": data}, Table(("step", "subject", "would do"), rows))
+
+
+def _show_result(out: Output, result: Result) -> None:
+    manifest = result.release.manifest
+    data = {
+        "model": manifest.model, "counter": manifest.counter, "manifest_sha256": result.release.manifest_sha256,
+        "checks_skipped": manifest.checks_skipped,
+        "checks": {
+            name: {"metric": v.metric, "float": v.float_value, "variant": v.variant_value, "drop": v.drop,
+                   "interval": list(v.interval), "samples": v.samples, "passed": v.passed, "proven": v.proven}
+            for name, v in result.verdicts.items()
+        },
+        "devices": [
+            {"device": d.device, "sent_bytes": d.sent_bytes, "sent": dict(d.sent), "seconds": d.seconds,
+             "probe": dict(d.probe)}
+            for d in result.deployed
+        ],
+    }  # fmt: skip
+    rows = [
+        (d.device, f"{manifest.model} {manifest.counter}", d.sent_bytes, f"{d.seconds:.1f} s") for d in result.deployed
+    ]
+    out.emit("push", data, Table(("device", "serves", "bytes sent", "took"), rows))
+    out.say("next: edgeship status  ·  edgeship serve --open")

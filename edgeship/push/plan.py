@@ -1,0 +1,130 @@
+"""What a push will do, decided before anything is touched: which variant for which profile, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgeship.config import Budget
+from edgeship.deploy.device import Device
+from edgeship.errors import UsageError
+from edgeship.model import ModelFacts
+from edgeship.profile import Profile
+from edgeship.targets.base import Target
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for beside the model and the devices."""
+
+    calibration: Path | None = None  # instead of [data] representative
+    evaluation: Path | None = None  # instead of [data] evaluation
+    skip_check: bool = False
+    approved_by: str | None = None  # who asked to skip the check
+    strict: bool = False  # "not proven" fails too
+    bench: bool = True
+    jobs: int = 16
+    one_first: bool = False  # one device first, then all others
+    wheelhouse: Path | None = None
+
+
+@dataclass(frozen=True)
+class Build:
+    """One variant to make, and for which profiles."""
+
+    format: str
+    precision: str
+    runtime: str  # name in hw_profiles/runtimes.toml
+    threads: int
+    profiles: tuple[str, ...]
+    why: str
+
+    @property
+    def name(self) -> str:
+        """For people: `tflite int8`."""
+        return f"{self.format} {self.precision}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a push will do. Pure data: `--dry-run` prints it."""
+
+    model: str
+    source: ModelFacts
+    builds: tuple[Build, ...]
+    devices: tuple[Device, ...]
+
+
+def choose(profile: Profile, source: ModelFacts, targets: Mapping[str, Target], *, calibrated: bool) -> Build:
+    """Decide format, precision and runtime library for one profile.
+
+    The source's own format where the profile lists it, else the first that can be reached; in it the first precision
+    that can be built.
+
+    Raises:
+        UsageError: nothing can be reached, or int8 is wanted and there is no calibration data.
+    """
+    wanted = profile.build.formats
+    formats = (source.format,) if source.format in wanted else wanted
+    reasons: list[str] = []
+    for name in formats:
+        for precision in _precisions(profile, source):
+            reason = targets[name].reachable(source.format, precision) if name in targets else "no such target"
+            if reason is not None:
+                reasons.append(f"{name} {precision}: {reason}")
+                continue
+            if precision == "int8" and source.precision != "int8" and not calibrated:
+                raise UsageError(
+                    f"profile {profile.name} wants int8, and there is no calibration data to quantize with",
+                    hint='--calibration FILE.npz, or [data] representative = "FILE.npz" in edgeship.toml: '
+                    "200 to 1,000 samples as the model will see them",
+                )
+            own = name == source.format
+            why = (
+                "the source's own format"
+                if own
+                else f"first of {profile.name}'s formats that a {source.format} model reaches"
+            )
+            return Build(name, precision, profile.build.runtime[name], profile.build.threads, (profile.name,), why)
+    raise UsageError(
+        f"profile {profile.name}: no variant of this {source.format} model can be built ({'; '.join(reasons)})",
+        hint=f"edgeship profile show {profile.name}",
+    )
+
+
+def _precisions(profile: Profile, source: ModelFacts) -> Sequence[str]:
+    """A source that is quantized already goes as it is."""
+    return profile.build.precisions if source.precision == "float32" else (source.precision,)
+
+
+def plan(
+    model: str, source: ModelFacts, devices: Sequence[Device], profiles: Mapping[str, Profile],
+    targets: Mapping[str, Target], *, calibrated: bool,
+) -> Plan:  # fmt: skip
+    """Decide what a push will build, and for whom; profiles that want the same variant share it.
+
+    Args:
+        model: the name under which devices serve it.
+        source: the model file.
+        devices: where it goes.
+        profiles: by name, of all the devices.
+        targets: formats that can be built, by name.
+        calibrated: whether there is calibration data.
+
+    Raises:
+        UsageError: see `choose`; or a profile that cannot carry the agent.
+    """
+    builds: dict[tuple[str, str, str, int], Build] = {}
+    for name in dict.fromkeys(device.profile for device in devices):
+        one = choose(profiles[name], source, targets, calibrated=calibrated)
+        key = (one.format, one.precision, one.runtime, one.threads)
+        builds[key] = replace(builds[key], profiles=(*builds[key].profiles, name)) if key in builds else one
+    return Plan(model, source, tuple(builds.values()), tuple(devices))
+
+
+def size_error(build: Build, size: int, budget: Budget) -> str | None:
+    """Why a variant of `size` bytes breaks `max_size`, or None."""
+    if budget.max_size_bytes is None or size <= budget.max_size_bytes:
+        return None
+    return f"{build.name} is {size:,} bytes, max_size allows {budget.max_size_bytes:,}"
