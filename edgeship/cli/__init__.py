@@ -1,1 +1,161 @@
-"""Command line."""
+"""The command line: `main`, and a table of commands that load when they are used.
+
+Rules this package keeps:
+
+* A command's file parses, calls and prints; it holds no logic.
+* `edgeship --help` imports click and nothing else: the texts of the commands stand in `COMMANDS`; a test holds them
+  equal to the commands' own.
+* Standard output is data; messages, questions and progress go to standard error.
+* Exit codes are those of `edgeship.errors`; a traceback is shown with `--debug` alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeship import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command that is not loaded yet: "module:attribute" and its line in the help."""
+
+    where: str
+    help: str
+
+
+#: Section of the help -> command -> where it is.
+COMMANDS: Mapping[str, Mapping[str, Entry]] = {
+    "From zero to running": {
+        "init": Entry("edgeship.cli.init:init", "Set up a project in this folder, and the device sim."),
+        "push": Entry("edgeship.cli.push:push", "Convert, check, sign and deploy a model to devices."),
+        "infer": Entry("edgeship.cli.infer:infer", "Ask a device for answers to samples."),
+        "status": Entry("edgeship.cli.status:status", "Show the devices and what they serve."),
+        "logs": Entry("edgeship.cli.logs:logs", "Show the last lines of a device's log."),
+        "rollback": Entry("edgeship.cli.rollback:rollback", "Go back to an earlier release on devices."),
+    },
+    "Model and release": {
+        "model": Entry("edgeship.cli.model:model", "Look into model files."),
+        "profile": Entry("edgeship.cli.profile:profile", "Hardware profiles: what boards are and can do."),
+        "runtime": Entry("edgeship.cli.runtime:runtime", "Runtime libraries that run a model on a device."),
+        "release": Entry("edgeship.cli.release:release", "Signed releases of this project."),
+        "bench": Entry("edgeship.cli.bench:bench", "Measure latency and memory on host and devices."),
+    },
+    "Fleet": {
+        "device": Entry("edgeship.cli.device:device", "Add, list and change devices."),
+        "agent": Entry("edgeship.cli.agent:agent", "The agent on devices: status, stop, restart, uninstall."),
+        "telemetry": Entry("edgeship.cli.telemetry:telemetry", "Pull and query what devices measured."),
+        "serve": Entry("edgeship.cli.serve:serve", "Serve the dashboard of the fleet."),
+        "lab": Entry("edgeship.cli.lab:lab", "Virtual devices over SSH on this machine."),
+    },
+    "This tool": {
+        "config": Entry("edgeship.cli.config:config", "Settings and where each comes from."),
+        "schema": Entry("edgeship.cli.schema:schema", "Print the JSON Schema of a --json output."),
+        "completion": Entry("edgeship.cli.completion:completion", "Print the completion script of a shell."),
+        "version": Entry("edgeship.cli.version:version", "Print the versions of edgeship and what it uses."),
+    },
+}
+
+
+@dataclass
+class State:
+    """What `--json` and `--debug` said, for one run of the command line."""
+
+    json: bool = False
+    debug: bool = False
+
+
+class LazyGroup(click.Group):
+    """The root: commands are imported when they are run, not when they are listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 — click's signature
+        """Names, in the order of the help."""
+        return [name for section in COMMANDS.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 — click's signature
+        """Import a command."""
+        import importlib
+
+        entry = next((section[cmd_name] for section in COMMANDS.values() if cmd_name in section), None)
+        if entry is None:
+            return None
+        module, _, attribute = entry.where.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with a suggestion for a misspelt command and nothing imported for it."""
+        name = args[0]
+        if name not in self.list_commands(ctx) and not name.startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+            ctx.fail(f"no such command {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names and lines of commands from the table alone; options as click's."""
+        from click.shell_completion import CompletionItem
+
+        commands = [
+            CompletionItem(name, help=entry.help)
+            for section in COMMANDS.values()
+            for name, entry in section.items()
+            if name.startswith(incomplete)
+        ]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The sections of `COMMANDS`, from the table alone."""
+        width = max(len(name) for name in self.list_commands(ctx))
+        for title, section in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), entry.help) for name, entry in section.items()])
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run; with `standalone_mode`, errors become a message on standard error and an exit code."""
+        state = extra.setdefault("obj", State())
+        run: Any = super().main
+        if not standalone_mode:
+            return run(*args, standalone_mode=False, **extra)
+        try:
+            result = run(*args, standalone_mode=False, **extra)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 — the one place where all of them become words
+            from edgeship.cli.failure import report
+
+            sys.exit(report(error, state))
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"edgeship {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, default=False, is_eager=True, expose_value=False, callback=_show_version,
+    help="Print the version and exit.",
+)  # fmt: skip
+def cli() -> None:
+    """Take a trained model to a fleet of edge devices and keep it healthy there.
+
+    Start with: edgeship init, then edgeship push MODEL.
+    """
+
+
+def main() -> None:
+    """The console script."""
+    cli.main(prog_name="edgeship")

@@ -1,0 +1,88 @@
+"""From an exception to words on standard error and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from edgeship.cli import State
+from edgeship.cli.terminal import Painted, Terminal
+from edgeship.errors import DeviceError, EdgeshipError, Interrupted, PartialFailure
+
+LOG_LINES = 10
+
+
+def report(error: BaseException, state: State) -> int:
+    """Say what went wrong on standard error.
+
+    With `--json` the message is one JSON object, schema `edgeship.error/v1`, on standard error; standard output stays
+    what the command wrote.
+
+    Returns:
+        the exit code.
+    """
+    screen = Terminal(sys.stderr)
+    if isinstance(error, (KeyboardInterrupt, click.exceptions.Abort)):
+        error = Interrupted("interrupted; nothing is half done")
+    if state.debug and not isinstance(error, click.exceptions.UsageError):
+        screen.write("".join(traceback.format_exception(error)))
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+        return 1
+    record = describe(error)
+    if state.json:
+        sys.stderr.write(json.dumps({"schema": "edgeship.error/v1", "data": record}) + "\n")
+    else:
+        _say(screen, error, record)
+    code = record["exit_code"]
+    assert isinstance(code, int)
+    return code
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An error as data: kind, message, hint, exit code, and where it happened."""
+    record: dict[str, Any] = {
+        "kind": type(error).__name__, "message": str(error), "hint": None, "exit_code": 1, "device": None,
+        "stage": None, "code": None, "log": [], "failures": {},
+    }  # fmt: skip
+    if isinstance(error, click.ClickException):
+        record |= {"kind": "UsageError", "message": error.format_message(), "exit_code": error.exit_code}
+        if isinstance(error, click.exceptions.UsageError) and error.ctx is not None:
+            record["hint"] = f"{error.ctx.command_path} --help"
+    elif isinstance(error, EdgeshipError):
+        record |= {"hint": error.hint, "exit_code": error.exit_code}
+    else:
+        record["message"] = f"a defect of edgeship: {type(error).__name__}: {error}"
+        record["hint"] = "run it again with --debug and report what it prints"
+    if isinstance(error, DeviceError):
+        record |= {
+            "device": error.device or None, "stage": error.stage or None, "code": error.code or None,
+            "log": list(error.log[-LOG_LINES:]),
+        }  # fmt: skip
+    if isinstance(error, PartialFailure):
+        record["failures"] = {name: describe(failure) for name, failure in error.failures.items()}
+    return record
+
+
+def _say(screen: Terminal, error: BaseException, record: dict[str, Any]) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        screen.write(error.format_message() + "\n")
+        return
+    message, device = record["message"], record["device"]
+    if device and not message.startswith(device):
+        message = f"{device}: {message}"
+    screen.write(Painted("error", "red"), f": {message}\n")
+    if record["stage"]:
+        screen.write(f"  stage: {record['stage']}\n")
+    for line in record["log"]:
+        screen.write(f"  | {line}\n")
+    for name, failure in record["failures"].items():
+        screen.write(f"  {name}: {failure['message']}\n")
+        if failure["hint"]:
+            screen.write(f"    {failure['hint']}\n")
+    if record["hint"]:
+        screen.write(f"  next: {record['hint']}\n")

@@ -1,0 +1,328 @@
+"""JSON Schemas of what `--json` prints, one per command, named by the command: `edgeship.device.list/v1`.
+
+They only ever grow: a key is added, never taken away or given another meaning; a reader must not mind unknown keys.
+A test runs the commands and checks that what they print is described here to the last key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from edgeship.errors import UsageError
+
+
+class Record(BaseModel):
+    """An object; unknown keys are allowed, so that a schema of today takes what a later version prints."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+# ── this tool ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Version(Record):
+    """Versions of edgeship and of what it uses."""
+
+    edgeship: str
+    python: str
+    platform: str
+    protocol: int = Field(description="version of the protocol of host and device")
+    packages: dict[str, str | None] = Field(description="package -> version, null where it is not installed")
+
+
+class Setting(Record):
+    """One setting."""
+
+    key: str = Field(description="dotted, as in edgeship.toml")
+    value: Any
+    origin: str = Field(description="environment, edgeship.toml, user file or default")
+    where: str | None = Field(description="file and line, or variable")
+    variable: str = Field(description="environment variable that overrides it")
+
+
+class ConfigList(RootModel[list[Setting]]):
+    """All settings of the project."""
+
+
+class SchemaName(Record):
+    """One schema."""
+
+    name: str
+    about: str
+
+
+class SchemaList(RootModel[list[SchemaName] | dict[str, Any]]):
+    """The names of all schemas; with a name, that JSON Schema."""
+
+
+class Completion(Record):
+    """A completion script."""
+
+    shell: str
+    script: str
+
+
+class Init(Record):
+    """What a set-up found and made. Paths are absolute."""
+
+    folder: str
+    config: str
+    name: str
+    model: str | None
+    representative: str | None
+    evaluation: str | None
+    made: list[str]
+    notes: list[str]
+
+
+class Failure(Record):
+    """An error, on standard error, when a command with --json fails."""
+
+    kind: str = Field(description="class of the error, see the reference of errors")
+    message: str
+    hint: str | None = Field(description="what to type or do next")
+    exit_code: int
+    device: str | None
+    stage: str | None
+    code: str | None = Field(description="the agent's code")
+    log: list[str] = Field(description="last lines of the device")
+    failures: dict[str, Failure] = Field(description="device -> its error, when several failed")
+
+
+class Event(Record):
+    """Progress, one object a line on standard error, of a command with --json."""
+
+    event: str = Field(description="started, progress, finished, failed or note")
+    step: str | None
+    subject: str | None
+    done: int | None = None
+    total: int | None = None
+    seconds: float | None = None
+    summary: str | None = None
+    text: str | None = None
+    details: dict[str, Any] | None = None
+
+
+# ── profiles, models, releases ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class ProfileSummary(Record):
+    """One hardware profile in short."""
+
+    name: str
+    family: str
+    summary: str
+    arch: str
+    supported: bool
+    reason: str | None = Field(description="why the agent cannot run there")
+    formats: list[str]
+    precisions: list[str]
+
+
+class ProfileList(RootModel[list[ProfileSummary]]):
+    """All hardware profiles."""
+
+
+class Profile(Record):
+    """One hardware profile, as its file says; the tables are in the reference of profiles."""
+
+    name: str
+    family: str
+    summary: str
+    source: str
+    hardware: dict[str, Any]
+    system: dict[str, Any]
+    build: dict[str, Any]
+    transport: dict[str, Any]
+    sensors: dict[str, str | float]
+    supported: bool
+    reason: str | None
+    file: str
+
+
+class ProfileVerdict(Record):
+    """Whether one file is a profile."""
+
+    file: str
+    valid: bool
+    error: str | None
+    hint: str | None
+
+
+class ProfileValidate(RootModel[list[ProfileVerdict]]):
+    """Files that were checked."""
+
+
+class Tensor(Record):
+    """An input or output."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+class ModelInspect(Record):
+    """A model file."""
+
+    path: str
+    format: str
+    sha256: str
+    bytes: int
+    precision: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    operators: dict[str, int]
+    parameters: int | None
+    int8_share: float
+    open_shapes: bool
+    companions: list[str]
+    notes: list[str]
+    details: dict[str, Any]
+
+
+class ReleaseVariant(Record):
+    """One variant of a release in short."""
+
+    format: str
+    precision: str
+    bytes: int
+    profiles: list[str]
+
+
+class ReleaseSummary(Record):
+    """One release in short."""
+
+    model: str
+    counter: int
+    current: bool
+    created: str
+    checks_skipped: bool
+    approved_by: str | None
+    manifest_sha256: str
+    variants: list[ReleaseVariant]
+
+
+class ReleaseList(RootModel[list[ReleaseSummary]]):
+    """Releases within reach."""
+
+
+class ReleaseInspect(Record):
+    """A release: its manifest is of schema edgeship.manifest/v1."""
+
+    manifest_sha256: str
+    manifest: dict[str, Any]
+
+
+class ReleaseVerify(Record):
+    """Whether the release folder holds what its signatures say."""
+
+    holds: bool
+    files: int
+    bytes: int
+    releases: dict[str, int] = Field(description="model -> counter of its current release")
+    problems: list[str]
+
+
+# ── devices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Device(Record):
+    """A device as the fleet knows it; null: the profile or ~/.ssh/config decides."""
+
+    name: str
+    profile: str
+    transport: str
+    host: str | None
+    port: int | None
+    user: str | None
+    identity: str | None
+    host_key: str | None
+    fingerprint: str | None
+    root: str | None
+    serve_port: int | None
+    python: list[str] | None
+    arch: str | None
+    init: str | None
+    labels: dict[str, str]
+
+
+class DeviceList(RootModel[list[Device]]):
+    """The inventory."""
+
+
+class Resolved(Record):
+    """What holds for a device after the profile filled in what its record leaves open."""
+
+    python: list[str]
+    root: str
+    init: str
+    serve_port: int | None
+    arch: str
+
+
+class DeviceShow(Record):
+    """A device, and what holds for it."""
+
+    device: Device
+    resolved: Resolved
+    overrides: list[str] = Field(description="settings of the record that stand in for the profile's")
+
+
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "error": Failure,
+    "event": Event,
+    "init": Init,
+    "profile.list": ProfileList,
+    "profile.show": Profile,
+    "profile.validate": ProfileValidate,
+    "model.inspect": ModelInspect,
+    "release.list": ReleaseList,
+    "release.inspect": ReleaseInspect,
+    "release.verify": ReleaseVerify,
+    "device.add": Device,
+    "device.list": DeviceList,
+    "device.show": DeviceShow,
+    "device.label": Device,
+    "device.rm": Device,
+    "config.list": ConfigList,
+    "schema": SchemaList,
+    "completion": Completion,
+    "version": Version,
+}
+
+
+def listed() -> list[tuple[str, str]]:
+    """Name and first line of every schema."""
+    return [(name, (model.__doc__ or "").splitlines()[0]) for name, model in SCHEMAS.items()]
+
+
+def json_schema(name: str) -> dict[str, Any]:
+    """The JSON Schema of a whole output, envelope included.
+
+    Args:
+        name: "device.list" or "edgeship.device.list/v1".
+
+    Raises:
+        UsageError: there is no such schema.
+    """
+    short = name.removeprefix("edgeship.").removesuffix("/v1")
+    model = SCHEMAS.get(short)
+    if model is None:
+        close = difflib.get_close_matches(short, SCHEMAS, n=1)
+        more = f"; did you mean {close[0]!r}?" if close else ""
+        raise UsageError(f"no schema {name!r}{more}", hint="edgeship schema lists the names")
+    data = model.model_json_schema()
+    definitions = data.pop("$defs", {})
+    out: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"edgeship.{short}/v1",
+        "type": "object",
+        "required": ["schema", "data"],
+        "properties": {"schema": {"const": f"edgeship.{short}/v1"}, "data": data},
+    }
+    return {**out, "$defs": definitions} if definitions else out

@@ -1,0 +1,91 @@
+"""Latency histograms on the host: merged by addition, packed for the database.
+
+Buckets are those of `edgeship.runtime.window`; a quantile has the same relative error of at most 1 %, however many
+windows and devices were merged.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from edgeship.runtime.window import bucket_value
+
+BUCKETS = 1400  # bucket 1399 is 12 days; what a device claims beyond is counted there
+CAP = 1 << 40  # of any count in the store, so that no sum over a fleet overflows 64 bits
+
+_HEADER = struct.Struct("<cH")  # width code, first bucket
+_WIDTHS = ((b"1", "<u1"), (b"2", "<u2"), (b"4", "<u4"), (b"8", "<u8"))
+
+
+class Histogram:
+    """Counts by bucket: int64 of shape [BUCKETS], made when the first count comes."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self, counts: Mapping[int, int] | None = None) -> None:
+        self._counts: np.ndarray | None = None
+        if counts:
+            self.add(counts)
+
+    def _array(self) -> np.ndarray:
+        if self._counts is None:
+            self._counts = np.zeros(BUCKETS, np.int64)
+        return self._counts
+
+    def add(self, counts: Mapping[int, int]) -> None:
+        """Add the counts of a window."""
+        array = self._array()
+        for bucket, count in counts.items():
+            at = min(bucket, BUCKETS - 1)
+            array[at] = min(int(array[at]) + count, CAP)
+
+    def merge(self, other: Histogram) -> None:
+        """Add another histogram."""
+        if other._counts is not None:
+            array = self._array()
+            np.minimum(array + other._counts, CAP, out=array)
+
+    def merge_packed(self, packed: bytes) -> None:
+        """Add a histogram as `pack` wrote it."""
+        if not packed:
+            return
+        raw = zlib.decompress(packed)
+        code, first = _HEADER.unpack_from(raw)
+        counts = np.frombuffer(raw, dict(_WIDTHS)[code], offset=_HEADER.size)
+        part = self._array()[first : first + len(counts)]
+        np.minimum(part + counts.astype(np.int64), CAP, out=part)
+
+    def pack(self) -> bytes:
+        """The smallest dense run of counts, compressed; empty bytes for an empty histogram."""
+        if not self.total:
+            return b""
+        array = self._array()
+        used = np.flatnonzero(array)
+        run = array[used[0] : used[-1] + 1]
+        most = int(run.max())
+        code, dtype = next(w for w in _WIDTHS if most < 1 << (8 * int(w[0])))
+        return zlib.compress(_HEADER.pack(code, int(used[0])) + run.astype(dtype).tobytes(), 1)
+
+    @property
+    def total(self) -> int:
+        """All counts."""
+        return 0 if self._counts is None else int(self._counts.sum())
+
+    def quantile(self, q: float) -> float | None:
+        """The q-quantile (0 to 1) in seconds by nearest rank, None when empty."""
+        total = self.total
+        if not total:
+            return None
+        rank = max(1, math.ceil(q * total))
+        return bucket_value(int(np.searchsorted(np.cumsum(self._array()), rank))) / 1e6
+
+    def counts(self) -> dict[int, int]:
+        """Bucket -> count, without empty buckets."""
+        if self._counts is None:
+            return {}
+        return {int(b): int(self._counts[b]) for b in np.flatnonzero(self._counts)}

@@ -1,0 +1,474 @@
+"""The process that is always there: keeps a worker up, serves, counts, answers `rpc`.
+
+One loop owns the state; whatever blocks (starting a worker, an install, a benchmark) runs in a thread and hands its
+result to the loop through `call`. Rules kept here:
+
+* One supervisor a folder: it holds a lock as long as it lives.
+* A worker that dies is started again, with growing pauses. `MAX_FAILURES` deaths without `HEALTHY_SECONDS` between them
+  are a crash loop: the slot that was good before takes over; where there is none, starts become rare and status says so.
+* The old worker ends only after the requests in it were answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from edgeship.runtime import __version__, sensors
+from edgeship.runtime.children import Worker, agent_argv, describe
+from edgeship.runtime.clock import load_state
+from edgeship.runtime.control import ControlServer
+from edgeship.runtime.disk import Disk
+from edgeship.runtime.errors import AgentError
+from edgeship.runtime.facts import boot_id
+from edgeship.runtime.install import Installer
+from edgeship.runtime.layout import Layout
+from edgeship.runtime.logs import Log
+from edgeship.runtime.serve import Answered, Front
+from edgeship.runtime.settings import Settings
+from edgeship.runtime.slots import Slot, Slots, sweep
+from edgeship.runtime.telemetry import Spool, Telemetry
+from edgeship.runtime.wire import need
+
+MAX_FAILURES = 3
+HEALTHY_SECONDS = 10.0
+CRASH_LOOP_SECONDS = 300.0  # between starts once it is a crash loop
+DRAIN_SECONDS = 35.0  # longer than the front's own timeout
+LOAD_SECONDS = 120.0
+MAX_SAID = 200  # lines of a worker's standard error that are logged, of each worker
+
+T = TypeVar("T")
+Json = Mapping[str, Any]
+
+
+def pause(failures: int) -> float:
+    """Seconds before the next start after so many failures in a row."""
+    return 0.0 if failures < 1 else min(30.0, 0.2 * 4 ** (failures - 1))
+
+
+class Supervisor:
+    """The agent's main process.
+
+    Args:
+        layout: the agent's folder.
+        disk: the one writer.
+        app: path of the agent's zipapp, to start workers and verifiers from.
+    """
+
+    def __init__(self, layout: Layout, disk: Disk, app: str) -> None:
+        self._layout, self._disk, self._app = layout, disk, app
+        self._log = Log(layout.path("log"), disk)
+        self._boot = boot_id()
+        self._began = time.monotonic()
+        self._settings = Settings.load(layout)
+        self._sensors = sensors.Sensors(layout.root, self._settings.temperature)
+        self._slots = Slots(layout, disk)
+        self._telemetry = Telemetry(Spool(layout.path("spool"), disk), self._boot, self._settings.window_seconds)
+        self._installer = Installer(layout, disk, self._slots, self, app=app, boot=self._boot, note=self._note)
+
+        self._slot: Slot | None = None
+        self._worker: Worker | None = None
+        self._since = 0.0  # when the worker began to serve
+        self._starting = False
+        self._start_at = 0.0
+        self._failures = 0
+        self._restarts = 0
+        self._retiring: list[tuple[Worker, float]] = []
+
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._thread = threading.get_ident()
+        self._running = True
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._front = Front(self._selector, self._record, self._stuck)
+        self._port: socket.socket | None = None
+        self._next_port_try = 0.0
+
+    # ── the loop ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> None:
+        """Serve until `stop` or SIGTERM."""
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._end())
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            self._begin()
+            while self._running:
+                now = time.monotonic()
+                for key, mask in self._selector.select(self._wait(now)):
+                    key.data(mask)
+                self._tick(time.monotonic())
+        finally:
+            self._finish()
+
+    def _begin(self) -> None:
+        interrupted = self._slots.start()
+        self._note("boot", f"agent {__version__} starts, boot {self._boot}")
+        if interrupted:
+            self._note("revert", self._slots.journal.outcome)
+        self._sweep()
+        self._slot = self._slots.good
+        self._make_socket_folder()
+        self._front.listen(self._listen(self._layout.serve_socket()))
+        listener = self._listen(self._layout.control_socket())
+        operations = {
+            "status": self._op_status, "switch": self._op_switch, "bench": self._op_bench, "stop": self._op_stop,
+            "telemetry": self._op_telemetry, "reload": self._op_reload,
+        }  # fmt: skip
+        control = ControlServer(listener, operations, self._log.write)
+        self._selector.register(listener, selectors.EVENT_READ, control.accept)
+        self._serve_as(self._slot)
+
+    def _wait(self, now: float) -> float:
+        soonest = min(1.0, self._telemetry.remaining)
+        if self._slot is not None and self._worker is None and not self._starting:
+            soonest = min(soonest, self._start_at - now)
+        return max(0.0, 0.05 if self._retiring else soonest)
+
+    def _tick(self, now: float) -> None:
+        self._front.tick(now)
+        if self._slot is not None and self._worker is None and not self._starting and now >= self._start_at:
+            self._starting = True
+            threading.Thread(target=self._bring_up, args=(self._slot,), daemon=True).start()
+        for worker, until in self._retiring[:]:
+            if worker.serve.fileno() == -1 or now >= until:
+                worker.close_control()  # the front closed its end: every request in it is answered
+        if self._telemetry.remaining <= 0:
+            self._telemetry.close(self._read_sensors())
+        wanted = self._settings.serve_port
+        if wanted and self._port is None and now >= self._next_port_try:
+            self._open_port(wanted, now)
+
+    def _finish(self) -> None:
+        signal.set_wakeup_fd(-1)
+        self._telemetry.event("stop", "the agent stops")
+        self._telemetry.close(self._read_sensors())
+        self._front.attach(None)
+        self._front.close()
+        for worker in [*([self._worker] if self._worker else []), *(worker for worker, _ in self._retiring)]:
+            worker.stop()
+        for path in (self._layout.control_socket(), self._layout.serve_socket()):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        self._log.write("the agent stopped")
+
+    def _end(self) -> None:
+        self._running = False
+
+    def _woken(self, _mask: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_read.recv(4096)
+        while self._jobs:
+            self._jobs.popleft()()
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run a function in the loop's thread and wait for what it returns or raises."""
+        if threading.get_ident() == self._thread:
+            return function()
+        done = threading.Event()
+        result: list[T] = []
+        failure: list[BaseException] = []
+
+        def job() -> None:
+            try:
+                result.append(function())
+            except BaseException as error:  # noqa: BLE001  it belongs to the thread that asked
+                failure.append(error)
+            finally:
+                done.set()
+
+        self._jobs.append(job)
+        with contextlib.suppress(BlockingIOError):  # a full buffer wakes the loop as well
+            self._wake_write.send(b"\0")
+        done.wait()
+        if failure:
+            raise failure[0]
+        return result[0]
+
+    # ── sockets ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _make_socket_folder(self) -> None:
+        folder = self._layout.sockets()
+        self._disk.mkdir(folder)
+        if os.path.realpath(self._layout.run) != folder or not os.path.islink(self._layout.run):
+            self._disk.link(folder, self._layout.run)
+
+    @staticmethod
+    def _listen(path: str) -> socket.socket:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen(64)
+        listener.setblocking(False)
+        return listener
+
+    def _open_port(self, port: int, now: float) -> None:
+        listener = socket.socket(socket.AF_INET)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+            listener.listen(64)
+            listener.setblocking(False)
+        except OSError as error:
+            listener.close()
+            if not self._next_port_try:
+                self._note("port", f"cannot serve on port {port}: {error.strerror}; trying again every 5 s")
+            self._next_port_try = now + 5
+            return
+        self._port = listener
+        self._front.listen(listener)
+
+    # ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self, slot: Slot, seconds: float) -> Worker:
+        """See `install.Traffic`. Blocks; not for the loop's thread."""
+        worker = Worker(agent_argv(self._app, "worker"))
+        self.call(lambda: self._hear(worker))
+        paths = {
+            "model": str(slot.variant["file"]).removeprefix("sha256:"),
+            "golden": str(slot.variant["golden"]["file"]).removeprefix("sha256:"),
+            "library": slot.library,
+        }
+        try:
+            worker.request(
+                "load", seconds, variant=dict(slot.variant), library_sha256=slot.library, name=slot.model,
+                version=str(slot.counter), **{key: self._layout.blob(sha) for key, sha in paths.items()},
+            )  # fmt: skip
+        except AgentError:
+            worker.stop(0.5)
+            raise
+        return worker
+
+    def move(self, slot: Slot | None, worker: Worker | None) -> None:
+        """See `install.Traffic`."""
+        self.call(lambda: self._move(slot, worker))
+
+    def serving(self) -> Worker | None:
+        """See `install.Traffic`."""
+        return self.call(lambda: self._worker)
+
+    def _move(self, slot: Slot | None, worker: Worker | None) -> None:
+        if worker is None and slot == self._slot and self._worker is not None:
+            return  # traffic never left it
+        old = self._worker
+        self._slot, self._worker = slot, worker
+        self._failures, self._start_at, self._since = 0, 0.0, time.monotonic()
+        self._serve_as(slot)
+        self._front.attach(None if worker is None else worker.serve)
+        if old is not None:
+            self._retiring.append((old, time.monotonic() + DRAIN_SECONDS))
+
+    def _serve_as(self, slot: Slot | None) -> None:
+        model, counter = (None, None) if slot is None else (slot.model, slot.counter)
+        precision = None if slot is None else str(slot.variant["precision"])
+        self._telemetry.serve(model, counter, precision, self._read_sensors())
+
+    def _bring_up(self, slot: Slot) -> None:
+        """In a thread: start the slot's worker."""
+        try:
+            worker = self.start(slot, LOAD_SECONDS)
+        except AgentError as error:
+            text = str(error)
+            self.call(lambda: self._failed(slot, text))
+            return
+        self.call(lambda: self._started(slot, worker))
+
+    def _started(self, slot: Slot, worker: Worker) -> None:
+        self._starting = False
+        if slot != self._slot or self._worker is not None:  # an install was faster
+            worker.close_control()
+            return
+        self._worker, self._since = worker, time.monotonic()
+        self._front.attach(worker.serve)
+        self._log.write(f"release {slot.counter} of {slot.model} serves, process {worker.pid}")
+
+    def _failed(self, slot: Slot, reason: str) -> None:
+        """A worker of this slot did not start, or died."""
+        self._starting = False
+        if slot != self._slot:
+            return
+        self._failures += 1
+        self._restarts += 1
+        self._start_at = time.monotonic() + pause(self._failures)
+        self._note("worker-exit", f"release {slot.counter} of {slot.model}: {reason}")
+        if self._failures >= MAX_FAILURES:
+            self._start_at = time.monotonic() + CRASH_LOOP_SECONDS
+            text = f"release {slot.counter} failed {self._failures} times: {reason}"
+            threading.Thread(target=self._installer.fall_back, args=(text,), daemon=True).start()
+
+    def _hear(self, worker: Worker) -> None:
+        """Log what a worker says, and notice its end by the end of that."""
+        left = MAX_SAID
+        rest = b""
+
+        def readable(_mask: int) -> None:
+            nonlocal left, rest
+            try:
+                data = os.read(worker.stderr, 1 << 14)
+            except BlockingIOError:
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            rest = rest[:1000] if data else b""
+            for line in lines[:left]:
+                self._log.write(f"worker {worker.pid}: {line.decode('utf-8', 'replace')}")
+            left = max(0, left - len(lines))
+            if not data:
+                self._selector.unregister(worker.stderr)
+                os.close(worker.stderr)
+                self._gone(worker)
+
+        self._selector.register(worker.stderr, selectors.EVENT_READ, readable)
+
+    def _gone(self, worker: Worker) -> None:
+        code = worker.wait(0.5)
+        worker.close_control()
+        self._retiring = [pair for pair in self._retiring if pair[0] is not worker]
+        if worker is self._worker and self._slot is not None:
+            self._worker = None
+            self._front.attach(None)
+            if time.monotonic() - self._since >= HEALTHY_SECONDS:
+                self._failures = 0
+            self._failed(self._slot, f"the worker {describe(code)}")
+
+    def _stuck(self) -> None:
+        """The front waited too long for an answer: a hanging worker is ended, and started again."""
+        if self._worker is not None:
+            self._note("stuck", f"process {self._worker.pid} did not answer and was ended")
+            self._worker.kill()
+
+    # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _record(self, answered: Answered) -> None:
+        self._telemetry.count(answered, answered.cls, answered.confidence)
+
+    def _note(self, kind: str, text: str) -> None:
+        self._log.write(f"{kind}: {text}")
+        self.call(lambda: self._telemetry.event(kind, text))
+
+    def _read_sensors(self) -> dict[str, float]:
+        return self._sensors.read(self._worker.pid if self._worker else None)
+
+    def _sweep(self) -> None:
+        """Clean up what crashes left, unless somebody stages files right now."""
+        lock = self._disk.lock(self._layout.staging_lock)
+        if lock is not None:
+            try:
+                sweep(self._layout, self._disk, self._slots.journal, staging=False)
+            except AgentError as error:
+                self._log.write(f"cleaning up: {error}")
+            finally:
+                os.close(lock)
+
+    # ── operations, each in a connection's thread ────────────────────────────────────────────────────────────────────
+
+    def _op_status(self, _request: Json, _emit: object) -> dict[str, Any]:
+        return self.call(self._status)
+
+    def _status(self) -> dict[str, Any]:
+        slot, worker, spool = self._slot, self._worker, self._telemetry.spool
+        measured = self._read_sensors()
+        crashing = self._failures >= MAX_FAILURES
+        waiting = "crash-loop" if crashing else "starting"
+        return {
+            "name": self._settings.name, "agent": __version__, "uptime_seconds": time.monotonic() - self._began,
+            "boot_id": self._boot, "model": slot and slot.model, "counter": slot and slot.counter,
+            "slot": slot and slot.name, "last_good": self._slots.journal.previous or None,
+            "precision": slot and slot.variant["precision"], "format": slot and slot.variant["format"],
+            "state": "no-model" if slot is None else waiting if worker is None else "serving",
+            "worker_pid": worker and worker.pid, "worker_restarts": self._restarts,
+            "outcome": self._slots.journal.outcome,
+            "serve": {
+                "socket": self._layout.serve_socket(),
+                "port": self._port.getsockname()[1] if self._port is not None else None,
+            },
+            "windows": {"spool": spool.id, "first": spool.first, "next": spool.next},
+            "pss": {
+                "supervisor": measured.get("supervisor_pss_bytes"), "worker": measured.get("worker_pss_bytes"),
+            },
+            "sensors": measured, "clock": time.time(), "expired": load_state(self._layout).expired(time.time()),
+            "pid": os.getpid(),
+        }  # fmt: skip
+
+    def _op_switch(self, request: Json, emit: Callable[[Json], None]) -> dict[str, Any]:
+        def report(stage: str, text: str) -> None:
+            self._log.write(f"{stage}: {text}")
+            emit({"stage": stage, "text": text})
+
+        host_clock = request.get("host_clock")
+        clock = float(host_clock) if isinstance(host_clock, (int, float)) else None
+        manifest, sha256 = need(request, "manifest", str), need(request, "sha256", str)
+        return self._installer.install(manifest, sha256, clock, report)
+
+    def _op_bench(self, request: Json, _emit: object) -> dict[str, Any]:
+        worker = self.serving()
+        if worker is None:
+            raise AgentError("no model is served on this device", "no-model")
+        fields = {key: request[key] for key in ("runs", "warmup", "max_seconds") if key in request}
+        seconds = need(fields, "max_seconds", (int, float)) if "max_seconds" in fields else 60.0
+        return worker.request("bench", min(seconds, 3600.0) + 60.0, **fields)
+
+    def _op_telemetry(self, request: Json, _emit: object) -> dict[str, Any]:
+        return self.call(lambda: self._windows(request))
+
+    def _windows(self, request: Json) -> dict[str, Any]:
+        spool = self._telemetry.spool
+        same = request.get("spool") in (None, spool.id)
+        if "ack" in request:
+            if same:
+                spool.ack(need(request, "ack", int))
+            return {"spool": spool.id, "first": spool.first}
+        limit = need(request, "limit", int) if "limit" in request else 1000
+        after = need(request, "after", int) if same and "after" in request else 0
+        windows, more = spool.read(after, max(1, limit))
+        return {"spool": spool.id, "windows": windows, "next": spool.next, "more": more}
+
+    def _op_reload(self, _request: Json, _emit: object) -> dict[str, Any]:
+        self.call(self._reload)
+        return {}
+
+    def _reload(self) -> None:
+        before, self._settings = self._settings, Settings.load(self._layout)
+        self._telemetry.seconds = self._settings.window_seconds
+        self._sensors = sensors.Sensors(self._layout.root, self._settings.temperature)
+        if before.serve_port != self._settings.serve_port:
+            self._next_port_try = 0.0
+            if self._port is not None:
+                with contextlib.suppress(KeyError, ValueError):
+                    self._selector.unregister(self._port)
+                self._port.close()
+                self._port = None
+
+    def _op_stop(self, _request: Json, _emit: object) -> dict[str, Any]:
+        self.call(self._end)
+        return {}
+
+
+def supervise(layout: Layout, disk: Disk, app: str) -> int:
+    """Run the supervisor of a folder; returns the exit status (0 too when another one runs already)."""
+    for folder in layout.folders:
+        disk.mkdir(folder)
+    lock = disk.lock(layout.supervisor_lock, seconds=10.0)
+    if lock is None:
+        return 0
+    with contextlib.suppress(PermissionError):
+        os.setsid()
+    os.umask(0o077)
+    os.chdir("/")
+    try:
+        Supervisor(layout, disk, app).run()
+    finally:
+        os.close(lock)
+    return 0

@@ -1,0 +1,251 @@
+"""The words of this layer: Recipe, Variant, Target; and how real values become a tensor's bytes and back.
+
+A recipe is data: it says everything that decides a variant's bytes, so its hash is the name under which the variant is
+kept. It is saved beside what it made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeship.dataset import Dataset
+from edgeship.errors import ConversionError, MissingExtra, ReleaseError, UsageError
+from edgeship.model import ModelFacts
+from edgeship.reporter import Reporter
+from edgeship.runtime.errors import ProtocolError
+from edgeship.runtime.manifest import TensorSpec
+from edgeship.runtime.wire import check_sha256, need, objects, parse_object
+
+RECIPE_SCHEMA = "edgeship.recipe/v1"
+PRECISIONS = ("float32", "float16", "dynamic", "int8")
+
+#: A quantizer that leaves out branches or sparse weights writes a file as large as before and says nothing.
+MIN_INT8_SHARE = 0.9
+
+#: Samples that calibration looks at; of more, a seeded draw. Ranges do not move after a thousand.
+MAX_CALIBRATION = 1000
+CALIBRATION_SEED = 0
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is converted and quantized."""
+
+    source_sha256: str
+    source_format: str
+    format: str
+    precision: str
+    steps: tuple[Mapping[str, Any], ...]  # {"do": …, and its settings}
+    calibration: Mapping[str, Any] | None = None  # {"sha256", "samples", "of", "seed"}
+    versions: Mapping[str, str] = field(default_factory=dict)  # package -> version of the tools
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Recipe:
+        """From the bytes of `canonical`. Raises ReleaseError."""
+        try:
+            data = parse_object(raw)
+            if data.get("schema") != RECIPE_SCHEMA:
+                raise ProtocolError(f"schema {data.get('schema')!r:.80}")
+            return cls(
+                check_sha256(data.get("source_sha256")), need(data, "source_format", str), need(data, "format", str),
+                need(data, "precision", str), tuple(objects(data, "steps")),
+                need(data, "calibration", (dict, type(None))), need(data, "versions", dict),
+            )  # fmt: skip
+        except ProtocolError as error:
+            raise ReleaseError(f"not a recipe: {error}") from error
+
+    def encode(self) -> dict[str, Any]:
+        """To what `json.dumps` takes."""
+        return {
+            "schema": RECIPE_SCHEMA, "source_sha256": self.source_sha256, "source_format": self.source_format,
+            "format": self.format, "precision": self.precision, "steps": [dict(step) for step in self.steps],
+            "calibration": None if self.calibration is None else dict(self.calibration),
+            "versions": dict(self.versions),
+        }  # fmt: skip
+
+    def canonical(self) -> bytes:
+        """The bytes that are hashed and saved: JSON with sorted keys."""
+        return (json.dumps(self.encode(), sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+
+    @property
+    def key(self) -> str:
+        """Hexadecimal digest: equal recipes make equal variants."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A converted model file with the recipe that made it. Inputs and outputs are those that the engine found."""
+
+    path: Path
+    recipe: Recipe
+    recipe_path: Path
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    bytes: int
+    sha256: str
+    int8_share: float = 0.0  # of the elements of all weight matrices, 0 to 1
+    notes: tuple[str, ...] = ()  # of the engine and the converter, for people
+    cached: bool = False  # it was there already
+
+    @property
+    def format(self) -> str:
+        """Of the file: tflite or onnx."""
+        return self.recipe.format
+
+    @property
+    def precision(self) -> str:
+        """float32, float16, dynamic or int8."""
+        return self.recipe.precision
+
+    @property
+    def cache(self) -> Path:
+        """The folder of conversions that this variant lies in."""
+        return self.path.parent.parent
+
+
+class Target(Protocol):
+    """A model format and its toolchain."""
+
+    name: str
+
+    def inspect(self, path: Path) -> ModelFacts:
+        """Read a file of this format. Raises InputError, UsageError."""
+        ...
+
+    def reachable(self, source_format: str, precision: str) -> str | None:
+        """None where a source of this format can be built with this precision, else the reason why not."""
+        ...
+
+    def build(
+        self, source: ModelFacts, precision: str, calibration: Dataset | None, folder: Path, reporter: Reporter
+    ) -> Variant:
+        """Make a variant, or take it from `folder` where it was made before.
+
+        Raises:
+            UsageError: int8 without calibration data, or a precision that cannot be reached.
+            ConversionError: a converter failed, or made less than was asked for.
+        """
+        ...
+
+
+# ── decisions that targets share ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_request(target: Target, source: ModelFacts, precision: str, calibration: Dataset | None) -> None:
+    """Refuse what cannot be built. Raises UsageError that says how it could."""
+    what = f"{source.path}: {target.name} {precision}"
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}", hint=f"known are {', '.join(PRECISIONS)}")
+    if reason := target.reachable(source.format, precision):
+        raise UsageError(f"{what} cannot be built: {reason}")
+    if source.precision not in ("float32", precision):
+        raise UsageError(
+            f"{what} cannot be built: the model is {source.precision} already",
+            hint=f"push it as {source.precision}, or start from the float model",
+        )
+    if needs_calibration(source, precision) and calibration is None:
+        raise UsageError(
+            f"{what} needs calibration data, and there is none",
+            hint="name an .npz with 200 to 1,000 representative samples: [data] representative in edgeship.toml, "
+            "or --calibration FILE",
+        )
+
+
+def needs_calibration(source: ModelFacts, precision: str) -> bool:
+    """Whether building this precision takes representative data."""
+    return precision == "int8" and source.precision != "int8"
+
+
+def calibration_of(data: Dataset) -> tuple[Dataset, dict[str, Any]]:
+    """The samples that calibration looks at, and what the recipe says of them."""
+    chosen = data.take(MAX_CALIBRATION, CALIBRATION_SEED)
+    inputs = Dataset(chosen.inputs)
+    return inputs, {"sha256": inputs.sha256, "samples": len(chosen), "of": len(data), "seed": CALIBRATION_SEED}
+
+
+def check_share(share: float, precision: str, what: str, left: Iterable[str]) -> None:
+    """Refuse a variant whose weights stayed float. Raises ConversionError that names the largest of them."""
+    if precision in ("int8", "dynamic") and share < MIN_INT8_SHARE:
+        raise ConversionError(
+            f"{what}: only {share:.0%} of the weights became int8, {MIN_INT8_SHARE:.0%} are wanted; left in float: "
+            f"{', '.join(left) or 'not known'}",
+            hint="the quantizer does not take these operators: push float16 or float32, or change the layers",
+        )
+
+
+def versions_of(packages: Mapping[str, str]) -> dict[str, str]:
+    """Installed version of each package.
+
+    Args:
+        packages: package -> extra that brings it; "a|b" means either.
+
+    Raises:
+        MissingExtra: one is not installed.
+    """
+    out: dict[str, str] = {}
+    for names, extra in packages.items():
+        for name in names.split("|"):
+            try:
+                out[name] = importlib.metadata.version(name)
+                break
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        else:
+            raise MissingExtra(names.partition("|")[0], extra)
+    return out
+
+
+# ── values ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def quantize_input(values: NDArray[Any], spec: TensorSpec) -> bytes:
+    """Real values as the bytes of an input.
+
+    Args:
+        values: any shape with `spec.count` elements; real values.
+        spec: `q = round(value / scale) + zero_point`, clipped to the dtype, where it has a scale; else a plain cast.
+
+    Returns:
+        Raw little-endian bytes in C order.
+
+    Raises:
+        ValueError: another number of elements.
+    """
+    if values.size != spec.count:
+        raise ValueError(f"input {spec.name!r} takes {spec.count} elements, got {values.size}")
+    dtype = np.dtype(spec.dtype).newbyteorder("<")
+    if not spec.scale:
+        return np.ascontiguousarray(values, dtype=dtype).tobytes()
+    limits = np.iinfo(spec.dtype)
+    steps = np.rint(values.astype(np.float64) / spec.scale) + spec.zero_point
+    return np.clip(steps, limits.min, limits.max).astype(dtype).tobytes()
+
+
+def dequantize_output(data: bytes | memoryview, spec: TensorSpec) -> FloatArray:
+    """The bytes of an output as real values.
+
+    Returns:
+        float32 [*spec.shape].
+
+    Raises:
+        ValueError: another number of bytes.
+    """
+    raw = np.frombuffer(data, dtype=np.dtype(spec.dtype).newbyteorder("<"))
+    if raw.size != spec.count:
+        raise ValueError(f"output {spec.name!r} has {spec.count} elements, got {raw.size}")
+    if not spec.scale:
+        return raw.reshape(spec.shape).astype(np.float32)
+    real = (raw.astype(np.float64) - spec.zero_point) * spec.scale
+    return real.reshape(spec.shape).astype(np.float32)

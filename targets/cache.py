@@ -1,0 +1,124 @@
+"""Keeps what was built under the hash of what decides it: the same thing is not made twice, nor kept half made.
+
+An entry is a folder `<folder>/<key>` with its files and `entry.json`, which holds their sha256. It is written beside its
+place, made durable, and renamed; files that do not match `entry.json` any more are made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeship.errors import ConversionError
+from edgeship.runtime.errors import ProtocolError
+from edgeship.runtime.wire import need, parse_object
+
+_ENTRY = "entry.json"
+_MAX_ENTRY = 16 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is kept: `folder / name` for each file, and the facts that its maker returned."""
+
+    folder: Path
+    files: Mapping[str, str]  # name -> sha256
+    facts: Mapping[str, Any]
+    cached: bool  # it was there already
+
+    def path(self, name: str) -> Path:
+        """Of one of its files."""
+        return self.folder / name
+
+
+def key_of(*parts: Any) -> str:
+    """Hexadecimal digest of JSON values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def lookup(folder: Path, key: str) -> Entry | None:
+    """The entry of a key, or None where there is none or a file of it was changed."""
+    place = folder / key
+    try:
+        data = parse_object((place / _ENTRY).read_bytes(), limit=_MAX_ENTRY)
+        files, facts = need(data, "files", dict), need(data, "facts", dict)
+    except (OSError, ProtocolError):
+        return None
+    if any(_sha256(place / name) != sha for name, sha in files.items()):
+        return None
+    return Entry(place, files, facts, cached=True)
+
+
+def keep(folder: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
+    """The entry of a key; made by `make` where there is none.
+
+    Args:
+        folder: of all entries; it is created.
+        key: hexadecimal, names the entry.
+        make: writes files into the folder that it is given, and returns facts (JSON). What it raises passes through,
+            and nothing is kept.
+
+    Raises:
+        ConversionError: the folder cannot be written.
+    """
+    if (found := lookup(folder, key)) is not None:
+        return found
+    place = folder / key
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
+    except OSError as error:
+        raise ConversionError(f"{folder}: cannot be written: {error.strerror}") from error
+    try:
+        facts = dict(make(temporary))
+        files = {path.name: _sha256(path) for path in sorted(temporary.iterdir()) if path.is_file()}
+        (temporary / _ENTRY).write_text(json.dumps({"files": files, "facts": facts}, allow_nan=False), encoding="utf-8")
+        for path in temporary.iterdir():
+            _sync(path)
+        _sync(temporary)
+        temporary.chmod(0o755)
+        _put(temporary, place)
+        _sync(folder)
+    except OSError as error:
+        raise ConversionError(f"{place}: cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Entry(place, files, facts, cached=False)
+
+
+def _put(temporary: Path, place: Path) -> None:
+    """Rename into place; somebody who was faster made the same, a damaged entry gives way."""
+    for _ in range(3):
+        try:
+            temporary.rename(place)
+            return
+        except OSError:
+            if not place.exists():
+                raise
+            if lookup(place.parent, place.name) is not None:
+                return
+            shutil.rmtree(place, ignore_errors=True)
+    raise OSError(17, "an entry is in the way", str(place))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""

@@ -1,0 +1,1 @@
+"""ONNX: reading, float forms, and static quantization with ONNX Runtime."""

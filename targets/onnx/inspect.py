@@ -1,0 +1,222 @@
+"""Reads what an ONNX file is: inputs, outputs, operators, precision, external data. A step of `child`.
+
+External data is only taken as plain names of regular files in the model's own folder: a path that leads elsewhere reads
+any file of the host into a model (CVE-2026-27489, -34445, -28500).
+"""
+
+from __future__ import annotations
+
+import math
+import stat
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeship.errors import InputError
+from edgeship.runtime.manifest import TensorSpec
+
+MAX_DEPTH = 32  # of graphs within operators
+
+#: TensorProto.DataType -> dtype name of `wire.DTYPES`.
+DTYPES = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",
+    11: "float64", 12: "uint32", 13: "uint64",
+}  # fmt: skip
+
+_FLOATS, _INT8 = (1, 10, 11, 16), (2, 3, 21, 22)  # 16 bfloat16; 21, 22 uint4, int4
+_STATIC = {"QuantizeLinear", "QLinearConv", "QLinearMatMul"}
+_DYNAMIC = {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+
+
+def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa: ARG001 - the shape of every step
+    """Facts of the file at `request["path"]` as `ModelFacts.parse` takes them, without sha256 and bytes."""
+    path = Path(request["path"])
+    return describe(read(path), path)
+
+
+def read(path: Path) -> Any:
+    """The ModelProto, external data checked and not loaded. Raises InputError."""
+    import onnx
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:
+        raise InputError(
+            f"not a sound ONNX file: {error}", hint="it may be truncated or another format: export it again"
+        ) from error
+    if not model.opset_import or not model.graph.node or not model.graph.output:
+        raise InputError("not an ONNX model: it has no operators", hint="it may be truncated or another format")
+    check_external(model, path.parent)
+    return model
+
+
+def describe(model: Any, path: Path) -> dict[str, Any]:
+    """A ModelProto as facts. Raises InputError where an input or output cannot be served."""
+    held = {tensor.name for tensor in model.graph.initializer}
+    inputs = [_spec(value, "input") for value in model.graph.input if value.name not in held]
+    outputs = [spec for value in model.graph.output if (spec := _output(value)) is not None]
+    operators = Counter(
+        node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        for graph in graphs(model.graph)
+        for node in graph.node
+    )
+    elements, share, largest = weigh(model)
+    companions = check_external(model, path.parent)
+    opset = opset_of(model)
+    return {
+        "format": "onnx", "precision": _precision(model, operators),
+        "inputs": [spec.encode() for spec in inputs],
+        "outputs": [spec.encode() for spec in outputs] if len(outputs) == len(model.graph.output) else [],
+        "operators": dict(sorted(operators.items())), "parameters": elements, "int8_share": share,
+        "open_shapes": any(_open_axes(value) for value in model.graph.input if value.name not in held),
+        "companions": companions,
+        "notes": [] if len(outputs) == len(model.graph.output) else ["the shapes of the outputs come from a run"],
+        "details": {"opset": opset, "ir": model.ir_version, "producer": model.producer_name, "left_in_float": largest},
+    }  # fmt: skip
+
+
+def opset_of(model: Any) -> int:
+    """Version of the standard operator set."""
+    return next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+
+def graphs(graph: Any, depth: int = 0) -> Iterator[Any]:
+    """A graph and those within its operators (branches, loop bodies). Raises InputError when nested too deeply."""
+    if depth > MAX_DEPTH:
+        raise InputError(f"graphs nested deeper than {MAX_DEPTH}")
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == 5:  # GRAPH
+                yield from graphs(attribute.g, depth + 1)
+            elif attribute.type == 10:  # GRAPHS
+                for inner in attribute.graphs:
+                    yield from graphs(inner, depth + 1)
+
+
+def _tensors(model: Any) -> Iterator[Any]:
+    """All tensors that hold values: initializers and Constant nodes."""
+    for graph in graphs(model.graph):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield sparse.values
+            yield sparse.indices
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.type == 4:  # TENSOR
+                    yield attribute.t
+                elif attribute.type == 9:  # TENSORS
+                    yield from attribute.tensors
+
+
+def check_external(model: Any, folder: Path) -> list[str]:
+    """Names of the files of external data. Raises InputError for one that is no regular file of the folder."""
+    names: set[str] = set()
+    for tensor in _tensors(model):
+        if tensor.data_location != 1 and not tensor.external_data:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        name = entries.get("location", "")
+        if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+            raise InputError(
+                f"tensor {tensor.name!r} keeps its data in {name!r}, which is no plain file name",
+                hint="put the data file beside the model and save it with onnx.save_model(…, location='model.data')",
+            )
+        try:
+            status = (folder / name).lstat()
+        except OSError as error:
+            raise InputError(
+                f"its external data {name!r} is not there: {error.strerror}",
+                hint="copy the data file into the model's folder",
+            ) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"its external data {name!r} is a link or no regular file")
+        _check_extent(tensor, entries, status.st_size)
+        names.add(name)
+    return sorted(names)
+
+
+def _check_extent(tensor: Any, entries: Mapping[str, str], size: int) -> None:
+    try:
+        offset, length = int(entries.get("offset", "0")), int(entries.get("length", "0"))
+    except ValueError as error:
+        raise InputError(f"tensor {tensor.name!r}: offset or length of its external data is no number") from error
+    if offset < 0 or length < 0 or offset + length > size:
+        raise InputError(
+            f"tensor {tensor.name!r} wants bytes {offset} to {offset + length} of a data file of {size}",
+            hint="the data file is truncated: copy it again",
+        )
+
+
+# ── inputs, outputs, weights ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _dims(value: Any) -> list[int] | None:
+    """Dimensions, 0 where one is open; None where the rank is unknown."""
+    kind = value.type.tensor_type
+    if not kind.HasField("shape"):
+        return None
+    return [int(d.dim_value) if d.HasField("dim_value") and d.dim_value > 0 else 0 for d in kind.shape.dim]
+
+
+def _open_axes(value: Any) -> list[int]:
+    return [axis for axis, d in enumerate(_dims(value) or []) if d == 0]
+
+
+def _spec(value: Any, what: str) -> TensorSpec:
+    dims, dtype = _dims(value), DTYPES.get(value.type.tensor_type.elem_type)
+    if dtype is None or value.type.WhichOneof("value") != "tensor_type":
+        raise InputError(f"{what} {value.name!r} is no tensor of numbers, which an agent cannot serve")
+    if dims is None or any(axis != 0 for axis in _open_axes(value)):
+        shown = "unknown" if dims is None else [d or "?" for d in dims]
+        raise InputError(
+            f"{what} {value.name!r} leaves more than the batch open: {shown}",
+            hint="export the model with fixed shapes: only the first axis may be open",
+        )
+    return TensorSpec(value.name, dtype, tuple(d or 1 for d in dims))
+
+
+def _output(value: Any) -> TensorSpec | None:
+    """An output, or None where its shape is not declared: the batch alone may be open."""
+    try:
+        return _spec(value, "output")
+    except InputError:
+        if DTYPES.get(value.type.tensor_type.elem_type) is None:
+            raise
+        return None
+
+
+def weigh(model: Any) -> tuple[int, float, list[str]]:
+    """(elements of all weights, share of int8 in those of matrices and kernels, names of the largest float ones)."""
+    total = matrices = int8 = 0
+    floats: list[tuple[int, str]] = []
+    for tensor in _tensors(model):
+        if tensor.data_type not in (*_FLOATS, *_INT8):
+            continue
+        count = math.prod(tensor.dims)
+        total += count
+        if sum(d > 1 for d in tensor.dims) < 2:
+            continue
+        matrices += count
+        if tensor.data_type in _INT8:
+            int8 += count
+        else:
+            floats.append((count, tensor.name))
+    floats.sort(reverse=True)
+    share = int8 / matrices if matrices else 1.0
+    return total, share, [f"{name} ({count} elements)" for count, name in floats[:5]]
+
+
+def _precision(model: Any, operators: Mapping[str, int]) -> str:
+    names = {name.rpartition(".")[2] for name in operators}
+    if names & _DYNAMIC:
+        return "dynamic"
+    if names & _STATIC or any(name.startswith("QLinear") for name in names):
+        return "int8"
+    kinds: Counter[int] = Counter()
+    for tensor in _tensors(model):
+        kinds[tensor.data_type] += math.prod(tensor.dims)
+    if "DequantizeLinear" in names:
+        return "dynamic"
+    return "float16" if kinds[10] > kinds[1] else "float32"

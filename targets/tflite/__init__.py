@@ -1,0 +1,1 @@
+"""TFLite: reading, float forms, and quantization with ai-edge-quantizer."""

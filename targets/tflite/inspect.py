@@ -1,0 +1,154 @@
+"""Reads what a TFLite file is: inputs, outputs, operators, precision. A step of `child`; no interpreter is involved."""
+
+from __future__ import annotations
+
+import importlib.util
+import mmap
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeship.errors import InputError
+from edgeship.runtime.manifest import TensorSpec
+from edgeship.runtime.wire import DTYPES
+from edgeship.targets.tflite.reader import Signature, Structure, Tensor, read
+
+_CUSTOM = 32
+_FLOATS = ("float32", "float16", "bfloat16", "float64")
+_INT8 = ("int8", "uint8", "int4", "int2")
+
+
+def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa: ARG001 - the shape of every step
+    """Facts of the file at `request["path"]` as `ModelFacts.parse` takes them, without sha256 and bytes."""
+    with Path(request["path"]).open("rb") as file:
+        if not (size := file.seek(0, 2)):
+            raise InputError("the file is empty")
+        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
+            return describe(read(data))
+
+
+def describe(structure: Structure) -> dict[str, Any]:
+    """A structure as facts. Raises InputError where an input or output is no plain tensor."""
+    signature = default_signature(structure)
+    graph = structure.subgraphs[signature.subgraph]
+    names = _builtin_names()
+    operators: Counter[str] = Counter()
+    for subgraph in structure.subgraphs:
+        for op in subgraph.operators:
+            code, custom, _ = structure.codes[op.code]
+            operators[f"custom {custom}" if code == _CUSTOM else names.get(code, f"builtin {code}")] += 1
+    weights = weigh(structure)
+    notes = [] if structure.signatures else ["the file has no signature: inputs and outputs go by their tensors' names"]
+    inputs = [_spec(name, graph.tensors[i], batch_may_be_open=True) for name, i in signature.inputs]
+    outputs = [_spec(name, graph.tensors[i], batch_may_be_open=False) for name, i in signature.outputs]
+    return {
+        "format": "tflite", "precision": _precision(structure, weights),
+        "inputs": [t.encode() for t in inputs], "outputs": [t.encode() for t in outputs],
+        "operators": dict(sorted(operators.items())), "parameters": weights.elements, "int8_share": weights.int8_share,
+        "open_shapes": any(t.open_axes for s in structure.subgraphs for t in s.tensors),
+        "companions": [], "notes": notes,
+        "details": {
+            "subgraphs": len(structure.subgraphs), "signature": signature.key if structure.signatures else None,
+            "left_in_float": weights.largest_floats,
+        },
+    }  # fmt: skip
+
+
+def default_signature(structure: Structure) -> Signature:
+    """The signature that is served: the first, or the names of the first subgraph's tensors."""
+    if structure.signatures:
+        return structure.signatures[0]
+    graph = structure.subgraphs[0]
+
+    def named(indices: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
+        return tuple((graph.tensors[i].name, i) for i in indices)
+
+    return Signature("", 0, named(graph.inputs), named(graph.outputs))
+
+
+def _spec(name: str, tensor: Tensor, *, batch_may_be_open: bool) -> TensorSpec:
+    if tensor.dtype not in DTYPES:
+        raise InputError(f"tensor {name!r} is of type {tensor.dtype}, which an agent cannot serve")
+    if batch_may_be_open and any(axis != 0 for axis in tensor.open_axes):
+        shown = [-1 if i in tensor.open_axes else d for i, d in enumerate(tensor.shape)]
+        raise InputError(
+            f"input {name!r} leaves more than the batch open: {shown}",
+            hint="convert the model with fixed shapes: only the first axis may be open",
+        )
+    shape = tuple(1 if d == -1 else d for d in tensor.shape)
+    if any(d < 1 for d in shape):
+        raise InputError(f"tensor {name!r} has the shape {list(shape)}")
+    scale = tensor.scale if tensor.dtype not in _FLOATS else 0.0
+    return TensorSpec(name, tensor.dtype, shape, scale, tensor.zero_point if scale else 0)
+
+
+# ── precision ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the weights are made of. Vectors (biases, scales of a normalization) count as elements, not in the shares."""
+
+    elements: int
+    int8_share: float  # of the elements of matrices and kernels; 1.0 where there are none
+    half_share: float
+    largest_floats: list[str]  # names of the largest matrices that are float
+
+
+def weigh(structure: Structure) -> Weights:
+    """Count the constants that are numbers, each buffer once."""
+    total = matrices = int8 = half = 0
+    floats: list[tuple[int, str]] = []
+    seen: set[int] = set()
+    for graph in structure.subgraphs:
+        for tensor in graph.tensors:
+            if not tensor.constant or tensor.buffer in seen or not _is_weight(tensor):
+                continue
+            seen.add(tensor.buffer)
+            total += tensor.elements
+            if sum(d > 1 for d in tensor.shape) < 2:
+                continue
+            matrices += tensor.elements
+            if tensor.dtype in _INT8:
+                int8 += tensor.elements
+            else:
+                half += tensor.elements if tensor.dtype == "float16" else 0
+                floats.append((tensor.elements, tensor.name))
+    floats.sort(reverse=True)
+    return Weights(
+        total, int8 / matrices if matrices else 1.0, half / matrices if matrices else 0.0,
+        [f"{name} ({count} elements)" for count, name in floats[:5]],
+    )  # fmt: skip
+
+
+def _is_weight(tensor: Tensor) -> bool:
+    return tensor.dtype in _FLOATS or (tensor.dtype in (*_INT8, "int16", "int32") and tensor.scales > 0)
+
+
+def _precision(structure: Structure, weights: Weights) -> str:
+    kinds: Counter[str] = Counter()
+    for graph in structure.subgraphs:
+        for index in {i for op in graph.operators for i in op.outputs}:
+            kinds[graph.tensors[index].dtype] += 1
+    integers = kinds["int8"] + kinds["uint8"]
+    if kinds["int16"] > kinds["float32"]:
+        return "int16x8"
+    if integers > kinds["float32"]:
+        return "int8"
+    matrices = any(_is_weight(t) and sum(d > 1 for d in t.shape) > 1 for s in structure.subgraphs for t in s.tensors)
+    if matrices and weights.int8_share > 0.5:
+        return "dynamic"
+    return "float16" if weights.half_share > 0.5 else "float32"
+
+
+def _builtin_names() -> dict[int, str]:
+    """Operator names of the schema that is installed; without one, operators go by number."""
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        return {}
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    return {code: name for name, code in vars(BuiltinOperator).items() if isinstance(code, int)}
+
+
