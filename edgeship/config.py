@@ -284,7 +284,7 @@ def _from_environment(allowed: list[Leaf], environ: Mapping[str, str]) -> list[t
     for name in sorted(environ):
         if name in known:
             try:
-                out.append((known[name], name, known[name].key.kind.read(environ[name])))
+                out.append((known[name], name, known[name].key.kind.parse(environ[name])))
             except ValueError as error:
                 raise ConfigError(f"${name} {error} (it is {shorten(environ[name])})") from None
         elif name.startswith(tables):

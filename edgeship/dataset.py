@@ -60,7 +60,7 @@ class Dataset:
             arrays["\0labels"] = self.labels
         for name, array in arrays.items():
             hasher.update(f"{name}\0{array.dtype.str}{array.shape}\n".encode())
-            hasher.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+            hasher.update(np.ascontiguousarray(array).tobytes())
         return hasher.hexdigest()
 
     def take(self, n: int, seed: int) -> Dataset:
@@ -130,9 +130,7 @@ def _read(path: Path, wanted: Sequence[str]) -> dict[str, Array]:
             if file.read(6) == b"\x93NUMPY":
                 return {"arr_0": _array(path, "arr_0", file, path.stat().st_size)}
         with zipfile.ZipFile(path) as archive:
-            members = {
-                info.filename.removesuffix(".npy"): info for info in archive.infolist() if not info.is_dir()
-            }
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if not info.is_dir()}
             if not members:
                 raise InputError(f"{path}: no arrays in it")
             if len(members) > MAX_ARRAYS:

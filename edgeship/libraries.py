@@ -2,8 +2,8 @@
 
 Rules this module keeps:
 
-* `hw_profiles/runtimes.toml` says which library of which wheel it is; a file with another sha256 is never used, wherever
-  it came from.
+* `hw_profiles/runtimes.toml` says which library of which wheel it is; a file with another sha256 is never used,
+  wherever it came from.
 * In this order: the cache; the same wheel installed on this host; the wheelhouse that was named; a download of the
   pinned version by pip, said aloud. With a wheelhouse nothing is downloaded.
 * The wheel's licence goes along.
@@ -22,7 +22,7 @@ import tempfile
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,18 +97,17 @@ def _pins(table: object) -> Iterator[Pin]:
         yield Pin(
             check_name(table.get("name")), need(table, "format", str), check_name(table.get("package")),
             need(table, "version", str), need(table, "license", str), tuple(map(str, need(table, "notices", list))),
-            arch, check_name(_stem(library), "wheel") + ".whl", need(library, "member", str),
+            arch, _wheel(library), need(library, "member", str),
             check_sha256(library.get("sha256")), need(library, "bytes", int), need(library, "glibc_min", str),
             need(library, "glibcxx_min", str),
         )  # fmt: skip
 
 
-def _stem(library: Mapping[str, Any]) -> str:
-    """The wheel's name without its suffix and platform tag length, which `check_name` bounds."""
-    wheel: str = need(library, "wheel", str)
-    if not wheel.endswith(".whl"):
-        raise ProtocolError(f"wheel {wheel!r} is no wheel")
-    return wheel.removesuffix(".whl")
+def _wheel(library: Mapping[str, Any]) -> str:
+    name: str = need(library, "wheel", str)
+    if not re.fullmatch(r"[\w.+]+-[\w.+]+-\w+-\w+-[\w.]+\.whl", name):
+        raise ProtocolError(f"wheel {name!r} is no name of a wheel")
+    return name
 
 
 def pinned(runtime: str, arch: str) -> Pin:
@@ -255,7 +254,8 @@ def _download(pin: Pin, folder: Path) -> Path:
             stdin=subprocess.DEVNULL, env={**os.environ, "PIP_NO_COLOR": "1"},
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise InputError(f"{pin.package} {pin.version}: pip did not end within {PIP_SECONDS:.0f} s", hint=offline) from None
+        text = f"{pin.package} {pin.version}: pip did not end within {PIP_SECONDS:.0f} s"
+        raise InputError(text, hint=offline) from None
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         lines = [line for line in done.stderr.splitlines() if line.strip()]

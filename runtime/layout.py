@@ -7,6 +7,7 @@ XDG_RUNTIME_DIR differs between a login and a boot hook and vanishes at logout. 
 from __future__ import annotations
 
 import os
+import zlib
 from dataclasses import dataclass
 
 SOCKET_DIRECTORIES = "/tmp"  # noqa: S108  each is made with mode 0700 below a directory that must be ours
@@ -97,9 +98,8 @@ class Layout:
 
     def sockets(self) -> str:
         """The directory for sockets: the same for every process that knows the root."""
-        import hashlib
-
-        short = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
+        name = os.fsencode(self.root)  # a checksum: hashlib would cost every supervisor 2 MB for this one name
+        short = f"{zlib.crc32(name):08x}{zlib.crc32(name[::-1]) & 0xFFFF:04x}"
         return os.path.join(SOCKET_DIRECTORIES, f"edgeship-{os.getuid()}", short)
 
     def control_socket(self) -> str:

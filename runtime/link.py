@@ -7,17 +7,21 @@ it has answered the last; only the first of them can have harmed it when it dies
 from __future__ import annotations
 
 import collections
+import json
+import math
 import selectors
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeship.runtime.channel import Messages, message_parts
+from edgeship.runtime.channel import Messages, encode, message_parts
 from edgeship.runtime.errors import ProtocolError
+from edgeship.runtime.stream import Stream
 
 DEPTH = 2  # requests on their way to one worker
-_READ = 1 << 18
+_IDS = 8  # ids go round, so that the worker sees the same bytes again and remembers what they say
+_REMEMBERED = 64  # kinds of requests whose encoding is kept
 #: What a worker may set; anything else that it says is dropped.
 _HEADERS = frozenset(("content-type", "inference-header-content-length", "allow"))
 #: What a worker needs to see of a request.
@@ -36,7 +40,7 @@ class Reply:
     compute_us: float | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Exchange:
     """A request on its way to an answer. `reply` is called exactly once."""
 
@@ -46,7 +50,6 @@ class Exchange:
     body: bytes
     reply: Callable[[Reply], None]
     started: float  # time.monotonic()
-    counted: bool = True
     retried: bool = False
     done: bool = field(default=False, init=False)
 
@@ -66,6 +69,7 @@ class WorkerLink:
         on_reply: an exchange and its answer.
         on_gone: the channel broke or the worker talks nonsense; `flight` holds what has no answer.
         max_body: bytes that one answer may have.
+        scratch: memory to receive into.
     """
 
     def __init__(
@@ -75,87 +79,98 @@ class WorkerLink:
         on_reply: Callable[[Exchange, Reply], None],
         on_gone: Callable[[WorkerLink], None],
         max_body: int,
+        scratch: memoryview,
     ) -> None:
-        self._sock, self._selector, self._on_reply, self._on_gone = sock, selector, on_reply, on_gone
-        self._messages = Messages(_has_data, max_body)
-        self._out: collections.deque[memoryview] = collections.deque()
+        self._on_reply, self._on_gone = on_reply, on_gone
+        self._messages = Messages(_parse, _has_data, max_body)
         self._next_id = 0
+        self._encoded: dict[tuple[str | None, ...], str] = {}
         self.flight: collections.deque[tuple[int, Exchange]] = collections.deque()
         self.replaced = False  # another worker took over; this one answers what it has and is closed
         self.stuck = False
-        self.closed = False
-        sock.setblocking(False)
-        selector.register(sock, selectors.EVENT_READ, self._ready)
+        self._stream = Stream(sock, selector, self._ready, scratch)
 
     @property
     def free(self) -> bool:
         """Whether it takes one more request."""
         return not self.closed and len(self.flight) < DEPTH
 
+    @property
+    def closed(self) -> bool:
+        """Whether the channel is closed."""
+        return self._stream.closed
+
     def send(self, exchange: Exchange) -> None:
         """Put a request on its way."""
-        self._next_id += 1
-        self.flight.append((self._next_id, exchange))
-        headers = {name: exchange.headers[name] for name in _FORWARDED if name in exchange.headers}
-        message = {
-            "id": self._next_id, "op": "http", "method": exchange.method, "path": exchange.path, "headers": headers,
-        }  # fmt: skip
-        waiting = bool(self._out)
-        self._out.extend(memoryview(part) for part in message_parts(message, exchange.body))
-        if not waiting:
-            self._flush()
+        self._next_id = ident = (self._next_id + 1) % _IDS
+        self.flight.append((ident, exchange))
+        message = f'{{"id":{ident},{self._encode(exchange)}'
+        try:
+            self._stream.send(message_parts(message, exchange.body))
+        except OSError:
+            self._gone()
+
+    def _encode(self, exchange: Exchange) -> str:
+        """The message without its id, which is its first member."""
+        headers = exchange.headers
+        key = (exchange.method, exchange.path, *[headers.get(name) for name in _FORWARDED])
+        known = self._encoded.get(key)
+        if known is None:
+            forwarded = {name: headers[name] for name in _FORWARDED if name in headers}
+            message = {"op": "http", "method": exchange.method, "path": exchange.path, "headers": forwarded}
+            known = encode(message)[1:]
+            if len(self._encoded) >= _REMEMBERED:
+                self._encoded.clear()
+            self._encoded[key] = known
+        return known
 
     def close(self) -> None:
         """Close the channel; the worker sees its end."""
-        if not self.closed:
-            self.closed = True
-            self._selector.unregister(self._sock)
-            self._sock.close()
+        self._stream.close()
 
     def _ready(self, mask: int) -> None:
-        if mask & selectors.EVENT_WRITE and not self.closed:
-            self._flush()
+        try:
+            if mask & selectors.EVENT_WRITE and not self.closed:
+                self._stream.flush()
+        except OSError:
+            self._gone()
         if mask & selectors.EVENT_READ and not self.closed:
             self._receive()
 
-    def _flush(self) -> None:
-        try:
-            while self._out:
-                view = self._out[0]
-                sent = self._sock.send(view)
-                if sent < len(view):
-                    self._out[0] = view[sent:]
-                    break
-                self._out.popleft()
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._gone()
-            return
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._out else 0)
-        if self._selector.get_key(self._sock).events != events:
-            self._selector.modify(self._sock, events, self._ready)
-
     def _receive(self) -> None:
+        replies: list[tuple[Exchange, Reply]] = []
         try:
-            raw = self._sock.recv(_READ)
-            if not raw:
-                self._gone()
+            raw = self._stream.receive()
+            if raw is None:
                 return
+            gone = not raw
             for message, data in self._messages.feed(raw):
                 if not self.flight or message.get("id") != self.flight[0][0]:
                     raise ProtocolError("an answer to no request")
                 reply = _reply_of(message, data)
-                self._on_reply(self.flight.popleft()[1], reply)
-        except BlockingIOError:
-            pass
+                replies.append((self.flight.popleft()[1], reply))
         except (OSError, ProtocolError):
+            gone = True
+        for exchange, reply in replies:
+            self._on_reply(exchange, reply)
+        if gone:
             self._gone()
 
     def _gone(self) -> None:
         if not self.closed:
             self.close()
             self._on_gone(self)
+
+
+def _parse(payload: bytes) -> dict[str, Any]:
+    # whatever it says, `_reply_of` takes only what has the right type; so no duplicate keys are looked for here
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"a worker's answer is not JSON: {error}") from error
+    if not isinstance(message, dict):
+        raise ProtocolError("a worker's answer is no object")
+    return message
 
 
 def _has_data(message: dict[str, Any]) -> bool:
@@ -177,7 +192,8 @@ def _reply_of(message: dict[str, Any], data: bytes) -> Reply:
         if name in _HEADERS and isinstance(value, str) and value.isascii() and value.isprintable()
     }
     cls, confidence, compute = result.get("class"), result.get("confidence"), result.get("compute_us")
-    return Reply(
-        status, clean, data, cls[:64] if isinstance(cls, str) else None,
-        confidence if isinstance(confidence, float) else None, compute if isinstance(compute, float) else None,
-    )  # fmt: skip
+    return Reply(status, clean, data, cls[:64] if isinstance(cls, str) else None, _real(confidence), _real(compute))
+
+
+def _real(value: Any) -> float | None:
+    return value if isinstance(value, float) and math.isfinite(value) else None

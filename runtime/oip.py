@@ -65,12 +65,25 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Given:
+    """One input as the client sends it: `data` where it was in the JSON, else it follows the JSON."""
+
+    index: int
+    dtype: str
+    data: bytes | None
+
+
+@dataclass(frozen=True)
 class Inference:
-    """A decoded request: raw inputs in the model's own dtype and order, and how to answer."""
+    """What a request's JSON says: where the inputs are, and how to answer."""
 
     id: str | None
-    tensors: list[bytes | memoryview]
+    given: tuple[Given, ...]
     wanted: tuple[Wanted, ...]
+    head: bytes | None  # the answer's JSON where all outputs are binary: known before they are
+
+
+_REMEMBERED, _REMEMBERED_BYTES = 64, 4096
 
 
 @dataclass(frozen=True)
@@ -82,10 +95,14 @@ class Endpoint:
     format: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    quantizers: dict[int, Quantizer] = field(default_factory=dict)
+    _quantizers: dict[int, Quantizer] = field(default_factory=dict)
+    _plans: dict[bytes, Inference] = field(default_factory=dict)  # JSON of binary requests, which clients repeat
+    _infer: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.quantizers.update({i: Quantizer(spec) for i, spec in enumerate(self.inputs) if is_quantized(spec)})
+        self._quantizers.update({i: Quantizer(spec) for i, spec in enumerate(self.inputs) if is_quantized(spec)})
+        model = f"/v2/models/{self.name}"
+        self._infer.update((f"{model}/infer", f"{model}/versions/{self.version}/infer"))
 
     # ── what there is ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -95,6 +112,8 @@ class Endpoint:
         Raises:
             OipError: 404 no such path or model, 405 another method is wanted.
         """
+        if method == "POST" and path in self._infer:
+            return None
         parts = path.partition("?")[0].rstrip("/").split("/")[1:]
         if parts[:1] != ["v2"]:
             raise OipError(f"there is nothing at {path!r:.200}; the Open Inference Protocol starts at /v2", 404)
@@ -134,8 +153,8 @@ class Endpoint:
 
     # ── inference ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def decode(self, headers: dict[str, str], body: bytes) -> Inference:
-        """A request to tensors.
+    def decode(self, headers: dict[str, str], body: bytes) -> tuple[Inference, list[bytes | memoryview]]:
+        """A request to what it says and to raw tensors in the model's own dtypes and order.
 
         Args:
             headers: names in lower case; the length of the JSON part where tensors follow it.
@@ -147,137 +166,140 @@ class Endpoint:
         if "content-encoding" in headers:
             raise OipError("compressed requests are not supported", 415)
         length = _json_length(headers, len(body))
-        if length == 0:
-            return self._decode_raw(body)
+        if not length:
+            inference = self._raw(len(body))
+        else:
+            head = body[:length]
+            inference = self._plans.get(head) or self._plan(head)
+        tensors: list[bytes | memoryview] = [b""] * len(self.inputs)
+        at, view = length, memoryview(body)
+        for given in inference.given:
+            spec = self.inputs[given.index]
+            raw: bytes | memoryview | None = given.data
+            if raw is None:
+                size = spec.count * DTYPES[given.dtype][0]
+                raw, at = view[at : at + size], at + size
+                if len(raw) < size:
+                    raise OipError(f"input {spec.name!r} takes {size} bytes, {len(raw)} are left in the body")
+            tensors[given.index] = raw if given.dtype == spec.dtype else self._quantize(given.index, raw)
+        if at != len(body):
+            raise OipError(f"{len(body) - at} bytes are left behind the last input")
+        return inference, tensors
+
+    def _plan(self, raw: bytes) -> Inference:
         room = _JSON_ROOM + _JSON_ELEMENT * sum(spec.count for spec in self.inputs)
-        if length > room:
-            raise OipError(f"JSON of {length} bytes is over this model's limit of {room}", 413)
-        request = _parse(body[:length])
+        if len(raw) > room:
+            raise OipError(f"JSON of {len(raw)} bytes is over this model's limit of {room}", 413)
+        request = _parse(raw)
         ident = request.get("id")
         if ident is not None and not isinstance(ident, str):
             raise OipError("'id' must be text")
-        parameters = _object(request, "parameters")
-        blobs = _Blobs(memoryview(body)[length:])
-        given: dict[int, bytes | memoryview] = {}
-        floats = False
+        binary = _object(request, "parameters").get("binary_data_output") is True
+        given: dict[int, Given] = {}
         for tensor in _list(request, "inputs"):
-            index = _index(self.inputs, tensor, "input")
-            if index in given:
-                raise OipError(f"input {self.inputs[index].name!r} is given twice")
-            given[index], real = self._tensor(index, tensor, blobs)
-            floats = floats or real
-        blobs.end()
+            one = self._given(tensor)
+            if one.index in given:
+                raise OipError(f"input {self.inputs[one.index].name!r} is given twice")
+            given[one.index] = one
         missing = [spec.name for index, spec in enumerate(self.inputs) if index not in given]
         if missing:
             raise OipError(f"input {missing[0]!r} is missing")
-        wanted = self._wanted(request, binary=parameters.get("binary_data_output") is True, floats=floats)
-        return Inference(ident, [given[index] for index in range(len(self.inputs))], wanted)
+        inference = self._inference(ident, tuple(given.values()), request.get("outputs") or [], binary=binary)
+        if len(raw) <= _REMEMBERED_BYTES and all(one.data is None for one in inference.given):
+            if len(self._plans) >= _REMEMBERED:
+                self._plans.clear()
+            self._plans[raw] = inference
+        return inference
 
-    def encode(self, inference: Inference, outputs: list[bytes]) -> Response:
-        """The model's answers to a response. Raises OipError (500) when JSON is wanted of what is not finite."""
-        described, blobs = [], []
-        for wanted in inference.wanted:
-            spec, raw = self.outputs[wanted.index], outputs[wanted.index]
-            values: tuple[float, ...] = ()
-            if wanted.dtype != spec.dtype:
-                values = dequantize(raw, spec)
-                raw = pack(values, wanted.dtype) if wanted.binary else b""
-            elif not wanted.binary:
-                values = numbers(raw, spec.dtype)
-            tensor = {"name": spec.name, "datatype": _DATATYPES[wanted.dtype], "shape": spec.shape}
-            if wanted.binary:
-                described.append({**tensor, "parameters": {"binary_data_size": len(raw)}})
-                blobs.append(raw)
-            else:
-                described.append({**tensor, "data": values})
-        answer: dict[str, Any] = {"model_name": self.name, "model_version": self.version, "outputs": described}
-        if inference.id is not None:
-            answer["id"] = inference.id
-        try:
-            head = _ENCODE(answer).encode()
-        except ValueError as error:
-            raise OipError(
-                "the model's answer holds NaN or infinity, which JSON cannot: ask for binary_data", 500
-            ) from error
-        if not blobs:
-            return Response(200, {"content-type": JSON_TYPE}, head)
-        return Response(200, {"content-type": BINARY_TYPE, JSON_LENGTH: str(len(head))}, b"".join([head, *blobs]))
-
-    def _decode_raw(self, body: bytes) -> Inference:
+    def _raw(self, size: int) -> Inference:
         # an Inference-Header-Content-Length of 0: the body is the only input, nothing else
         if len(self.inputs) != 1:
             raise OipError(f"a body without JSON is for models of one input; {self.name!r} has {len(self.inputs)}")
         spec = self.inputs[0]
-        floats = 0 in self.quantizers and len(body) == 4 * spec.count
-        if not floats and len(body) != spec.nbytes:
-            raise OipError(f"input {spec.name!r} takes {spec.nbytes} bytes, {len(body)} came")
-        tensor = self._quantize(0, body) if floats else body
-        return Inference(None, [tensor], self._wanted({}, binary=True, floats=floats))
+        real = 0 in self._quantizers and size == 4 * spec.count
+        return self._inference(None, (Given(0, "float32" if real else spec.dtype, None),), [], binary=True)
 
-    def _tensor(self, index: int, tensor: dict[str, Any], blobs: _Blobs) -> tuple[bytes | memoryview, bool]:
+    def _given(self, tensor: dict[str, Any]) -> Given:
+        index = _index(self.inputs, tensor, "input")
         spec, what = self.inputs[index], f"input {self.inputs[index].name!r}"
-        datatype, shape = tensor.get("datatype"), tensor.get("shape")
+        datatype, shape, parameters = tensor.get("datatype"), tensor.get("shape"), _object(tensor, "parameters")
         own = _DATATYPES[spec.dtype]
-        if datatype != own and not (datatype == "FP32" and index in self.quantizers):
-            also = " or FP32" if index in self.quantizers else ""
+        if datatype != own and not (datatype == "FP32" and index in self._quantizers):
+            also = " or FP32" if index in self._quantizers else ""
             raise OipError(f"{what} takes datatype {own}{also}, not {datatype!r:.40}")
         if shape != list(spec.shape):
             raise OipError(f"{what} takes shape {list(spec.shape)}, not {shape!r:.100}")
         dtype = _DTYPES[datatype]
-        parameters = _object(tensor, "parameters")
-        raw: bytes | memoryview
-        if "binary_data_size" in parameters:
-            if "data" in tensor:
-                raise OipError(f"{what} has both 'data' and 'binary_data_size'")
-            raw = blobs.take(parameters["binary_data_size"], what, spec.count * DTYPES[dtype][0])
-        else:
-            raw = _from_json(tensor.get("data"), dtype, spec.count, what)
-        real = dtype != spec.dtype
-        return (self._quantize(index, raw) if real else raw), real
+        if "binary_data_size" not in parameters:
+            return Given(index, dtype, _from_json(tensor.get("data"), dtype, spec.count, what))
+        if "data" in tensor:
+            raise OipError(f"{what} has both 'data' and 'binary_data_size'")
+        size, wanted = parameters["binary_data_size"], spec.count * DTYPES[dtype][0]
+        if size != wanted or isinstance(size, bool):
+            raise OipError(f"{what} takes {wanted} bytes, binary_data_size is {size!r:.40}")
+        return Given(index, dtype, None)
+
+    def _inference(
+        self, ident: str | None, given: tuple[Given, ...], asked: list[dict[str, Any]], *, binary: bool
+    ) -> Inference:
+        floats = any(one.dtype != self.inputs[one.index].dtype for one in given)
+        _list({"outputs": asked}, "outputs")
+        wanted: dict[int, Wanted] = {}
+        for output in asked or [{"name": spec.name} for spec in self.outputs]:
+            index, parameters = _index(self.outputs, output, "output"), _object(output, "parameters")
+            spec = self.outputs[index]
+            if index in wanted:
+                raise OipError(f"output {spec.name!r} is asked for twice")
+            if parameters.get("classification") or "shared_memory_region" in parameters:
+                raise OipError("outputs as classification or in shared memory are not supported")
+            as_binary = parameters.get("binary_data", binary) is True
+            wanted[index] = Wanted(index, as_binary, "float32" if floats and is_quantized(spec) else spec.dtype)
+        order = tuple(wanted.values())
+        inference = Inference(ident, given, order, None)
+        if not all(one.binary for one in order):
+            return inference
+        return Inference(ident, given, order, self._head(inference, {}))
+
+    def _head(self, inference: Inference, values: dict[int, tuple[float, ...]]) -> bytes:
+        described = []
+        for wanted in inference.wanted:
+            spec = self.outputs[wanted.index]
+            tensor: dict[str, Any] = {"name": spec.name, "datatype": _DATATYPES[wanted.dtype], "shape": spec.shape}
+            if wanted.binary:
+                tensor["parameters"] = {"binary_data_size": spec.count * DTYPES[wanted.dtype][0]}
+            else:
+                tensor["data"] = values[wanted.index]
+            described.append(tensor)
+        answer: dict[str, Any] = {"model_name": self.name, "model_version": self.version, "outputs": described}
+        if inference.id is not None:
+            answer["id"] = inference.id
+        try:
+            return _ENCODE(answer).encode()
+        except ValueError as error:
+            raise OipError(
+                "the answer holds NaN or infinity, which JSON cannot say: ask for binary_data", 500
+            ) from error
+
+    def encode(self, inference: Inference, outputs: list[bytes]) -> Response:
+        """The model's answers to a response. Raises OipError (500) when JSON is wanted of what is not finite."""
+        blobs: list[bytes] = []
+        values: dict[int, tuple[float, ...]] = {}
+        for wanted in inference.wanted:
+            spec, raw = self.outputs[wanted.index], outputs[wanted.index]
+            if wanted.binary:
+                blobs.append(raw if wanted.dtype == spec.dtype else pack(dequantize(raw, spec), wanted.dtype))
+            else:
+                values[wanted.index] = numbers(raw, spec.dtype) if wanted.dtype == spec.dtype else dequantize(raw, spec)
+        head = inference.head or self._head(inference, values)
+        if not blobs:
+            return Response(200, {"content-type": JSON_TYPE}, head)
+        return Response(200, {"content-type": BINARY_TYPE, JSON_LENGTH: str(len(head))}, b"".join([head, *blobs]))
 
     def _quantize(self, index: int, raw: bytes | memoryview) -> bytes:
         try:
-            return self.quantizers[index](raw)
+            return self._quantizers[index](raw)
         except ValueError as error:
             raise OipError(f"input {self.inputs[index].name!r} holds NaN") from error
-
-    def _wanted(self, request: dict[str, Any], *, binary: bool, floats: bool) -> tuple[Wanted, ...]:
-        def wanted(index: int, *, as_binary: bool) -> Wanted:
-            spec = self.outputs[index]
-            return Wanted(index, as_binary, "float32" if floats and is_quantized(spec) else spec.dtype)
-
-        asked = _list(request, "outputs") if request.get("outputs") is not None else []
-        if not asked:
-            return tuple(wanted(index, as_binary=binary) for index in range(len(self.outputs)))
-        out: dict[int, Wanted] = {}
-        for output in asked:
-            index, parameters = _index(self.outputs, output, "output"), _object(output, "parameters")
-            if index in out:
-                raise OipError(f"output {self.outputs[index].name!r} is asked for twice")
-            if parameters.get("classification") or "shared_memory_region" in parameters:
-                raise OipError("outputs as classification or in shared memory are not supported")
-            as_binary = parameters.get("binary_data", binary)
-            out[index] = wanted(index, as_binary=as_binary is True)
-        return tuple(out.values())
-
-
-class _Blobs:
-    """The binary tensors behind the JSON, taken in order."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
-
-    def take(self, size: Any, what: str, wanted: int) -> memoryview:
-        if size != wanted or isinstance(size, bool):
-            raise OipError(f"{what} takes {wanted} bytes, binary_data_size is {size!r:.40}")
-        if size > len(self._data):
-            raise OipError(f"{what} takes {size} bytes, {len(self._data)} are left in the body")
-        out, self._data = self._data[:size], self._data[size:]
-        return out
-
-    def end(self) -> None:
-        if len(self._data):
-            raise OipError(f"{len(self._data)} bytes are left behind the last input")
 
 
 def json_response(status: int, message: dict[str, Any]) -> Response:
@@ -310,7 +332,7 @@ def _json_length(headers: dict[str, str], total: int) -> int:
 
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
-        request = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        request = _DECODE(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise OipError(f"the body is not valid JSON: {error}") from error
     if not isinstance(request, dict):
@@ -327,6 +349,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(name: str) -> float:
     raise ValueError(f"{name} is not allowed")
+
+
+_DECODE = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse).decode
 
 
 def _object(data: dict[str, Any], key: str) -> dict[str, Any]:

@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgeship.runtime.errors import AgentError
 from edgeship.runtime.http1 import CONTINUE, HttpError, Request, RequestReader, response_head
 from edgeship.runtime.link import Exchange, Reply, WorkerLink
 from edgeship.runtime.oip import error_response, json_response
+from edgeship.runtime.stream import SCRATCH, Stream
 
-_READ = 1 << 16
+_JOINED = 1 << 16  # bytes of an answer that is sent in one piece with its head
 _READ_AHEAD = 1 << 16  # bytes of pipelined requests that are read while one is answered
 _SPARE = 4 << 20  # bytes that all requests together may hold beyond one of the largest size
 _LINGER = 2.0  # seconds that a refused client gets to read why
@@ -66,6 +66,7 @@ class Front:
         timeout: float = 30.0,
     ) -> None:
         self.selector, self.max_body, self.timeout = selector, max_body, timeout
+        self.scratch = memoryview(bytearray(SCRATCH))
         self.held = 0  # bytes of requests in memory
         self._record, self._on_stuck, self._max_connections = record, on_stuck, max_connections
         self._listeners: dict[socket.socket, bool] = {}  # -> whether it is registered
@@ -95,11 +96,15 @@ class Front:
             self._old.append(old)
             self._drained(old)
         if channel is not None:
-            self._link = WorkerLink(channel, self.selector, self._on_reply, self._on_gone, self.max_body)
+            self._link = WorkerLink(channel, self.selector, self._on_reply, self._on_gone, self.max_body, self.scratch)
             self._pump()
         else:
             while self._queue:
                 self._queue.popleft().finish(_unavailable("no model is served here"))
+
+    def expect(self) -> None:
+        """A worker is being started: requests wait for it instead of being told that there is no model."""
+        self._expecting = self._link is None
 
     @property
     def draining(self) -> bool:
@@ -110,9 +115,7 @@ class Front:
         self, method: str, path: str, headers: dict[str, str], body: bytes, reply: Callable[[Reply], None]
     ) -> None:
         """One request that did not come through a socket (the agent's `http` operation), treated alike."""
-        exchange = Exchange(method, path, headers, body, reply, time.monotonic())
-        exchange.reply = self._counting(exchange, reply)
-        self._dispatch(exchange)
+        self._dispatch(self._counted(Exchange(method, path, headers, body, reply, time.monotonic())))
 
     def tick(self, now: float) -> None:
         """Let time pass (`time.monotonic()`): end what took too long. Call it at least once a second."""
@@ -122,7 +125,7 @@ class Front:
             self._queue.popleft().finish(_unavailable("no worker took the request in time"))
         for link in [*self._old, *([self._link] if self._link else [])]:
             if link.flight and now - link.flight[0][1].started > self.timeout:
-                self._stuck(link)
+                self._stuck(link, now)
         self._accept_more()
 
     def close(self) -> None:
@@ -142,15 +145,20 @@ class Front:
     # ── clients ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _accept_more(self) -> None:
+        if len(self._clients) >= self._max_connections and not any(client.idle for client in self._clients):
+            return
         for sock, registered in self._listeners.items():
-            if not registered and self._has_room():
-                self.selector.register(sock, selectors.EVENT_READ, lambda _mask, sock=sock: self._accept(sock))
+            if not registered:
                 self._listeners[sock] = True
+                self.selector.register(sock, selectors.EVENT_READ, lambda _mask, sock=sock: self._accept(sock))
 
     def _accept(self, listener: socket.socket) -> None:
-        if not self._has_room():
-            self._pause(listener)
-            return
+        if len(self._clients) >= self._max_connections:
+            idle = [client for client in self._clients if client.idle]
+            if not idle:
+                self._pause(listener)
+                return
+            min(idle, key=lambda client: client.deadline).close()
         try:
             sock, _ = listener.accept()
         except BlockingIOError:
@@ -161,14 +169,6 @@ class Front:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._clients.add(_Client(self, sock))
-
-    def _has_room(self) -> bool:
-        if len(self._clients) < self._max_connections:
-            return True
-        idle = [client for client in self._clients if client.idle]
-        if idle:
-            min(idle, key=lambda client: client.deadline).close()
-        return bool(idle)
 
     def _pause(self, listener: socket.socket) -> None:
         self.selector.unregister(listener)
@@ -188,15 +188,14 @@ class Front:
         """A request could not be read."""
         self._record(Answered(status, 0.0, None, None, None))
 
-    def request(self, request: Request, reply: Callable[[Reply], None]) -> Exchange:
+    def request(self, request: Request, reply: Callable[[Reply], None]) -> None:
         """A client's request."""
         method = "GET" if request.method == "HEAD" else request.method
-        exchange = Exchange(method, request.path, request.headers, request.body, reply, time.monotonic())
-        exchange.reply = self._counting(exchange, reply)
-        self._dispatch(exchange)
-        return exchange
+        self.submit(method, request.path, request.headers, request.body, reply)
 
-    def _counting(self, exchange: Exchange, reply: Callable[[Reply], None]) -> Callable[[Reply], None]:
+    def _counted(self, exchange: Exchange) -> Exchange:
+        reply = exchange.reply
+
         def counted(answer: Reply) -> None:
             # health checks and metadata would drown what inferences take
             if exchange.path.partition("?")[0].endswith("/infer") or 400 <= answer.status < 500:
@@ -204,7 +203,8 @@ class Front:
                 self._record(Answered(answer.status, seconds, answer.compute_us, answer.cls, answer.confidence))
             reply(answer)
 
-        return counted
+        exchange.reply = counted
+        return exchange
 
     # ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -235,125 +235,109 @@ class Front:
             self._old.remove(link)
 
     def _on_gone(self, link: WorkerLink) -> None:
-        waiting = [exchange for _, exchange in link.flight if not exchange.done]
-        harmful = bool(link.flight) and waiting[:1] == [link.flight[0][1]]
+        flight = [exchange for _, exchange in link.flight]
         link.flight.clear()
         if link is self._link:
             self._link, self._expecting = None, True
         else:
             self._old.remove(link)
-        if waiting and harmful and (not link.replaced or waiting[0].retried):
-            waiting.pop(0).finish(_unavailable("the worker died over this request"))
-        elif waiting and harmful:
-            waiting[0].retried = True  # ended with the switch, most likely: the new worker may try once
-        self._queue.extendleft(reversed(waiting))
-        if self._link is None and not self._expecting:
-            self.attach(None)
-        self._pump()
+        if flight and not flight[0].done:
+            head = flight[0]
+            if link.replaced and not head.retried:
+                head.retried = True  # ended with the switch, most likely: the new worker may try it once
+            else:
+                head.finish(_unavailable("the worker died over this request"))
+        self._take_back(flight)
 
-    def _stuck(self, link: WorkerLink) -> None:
-        overdue = [exchange for _, exchange in link.flight if not exchange.done]
+    def _stuck(self, link: WorkerLink, now: float) -> None:
+        flight = [exchange for _, exchange in link.flight]
         if link.replaced:
             link.flight.clear()
             self._drained(link)
         elif not link.stuck:
             link.stuck = True
             self._on_stuck()
-        for exchange in overdue[:1]:
-            exchange.finish(_unavailable("the worker did not answer in time"))
+        for exchange in flight:
+            if now - exchange.started > self.timeout:
+                exchange.finish(_unavailable("the worker did not answer in time"))
         if link.replaced:
-            self._queue.extendleft(reversed(overdue[1:]))
-            self._pump()
+            self._take_back(flight)
+
+    def _take_back(self, flight: list[Exchange]) -> None:
+        self._queue.extendleft(exchange for exchange in reversed(flight) if not exchange.done)
+        if self._link is None and not self._expecting:
+            self.attach(None)
+        self._pump()
 
 
 class _Client:
     """One connection: reads requests, one at a time is answered."""
 
     def __init__(self, front: Front, sock: socket.socket) -> None:
-        self._front, self._sock = front, sock
+        self._front = front
+        self._stream = Stream(sock, front.selector, self._ready, front.scratch)
         self._reader = RequestReader(front.max_body)
-        self._out: collections.deque[memoryview] = collections.deque()
-        self._exchange: Exchange | None = None
+        self._exchanging = 0  # 1 + bytes of the request that is being answered
         self._advancing = False
         self._held = 0
-        self._events = 0
         self._ending = False  # close when the answer is out
         self._lingering = False
         self._eof = False
-        self._closed = False
         self.deadline = time.monotonic() + front.timeout * _IDLE
-        sock.setblocking(False)
-        self._watch()
 
     @property
     def idle(self) -> bool:
         """Kept alive, with nothing to do."""
-        return not (self._exchange or self._out or self._reader.begun or self._lingering)
+        return not (self._exchanging or self._stream.pending or self._reader.begun or self._lingering)
 
     def tick(self, now: float) -> None:
         """Close or refuse when the deadline has passed."""
-        if now < self.deadline or self._exchange is not None:
+        if now < self.deadline or self._exchanging:
             return
-        if self._reader.begun and not self._out and not self._lingering:
+        if self._reader.begun and not self._stream.pending and not self._lingering:
             self._refuse(408, "the request did not arrive in time")
         else:
             self.close()
 
     def close(self) -> None:
         """Close the connection."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._events:
-            self._front.selector.unregister(self._sock)
-        self._front.held -= self._held
-        self._sock.close()
-        self._front.forget(self)
+        if not self._stream.closed:
+            self._stream.close()
+            self._front.held -= self._held
+            self._front.forget(self)
 
     def _ready(self, mask: int) -> None:
         try:
-            if mask & selectors.EVENT_WRITE and not self._closed:
-                self._flush()
-            if mask & selectors.EVENT_READ and not self._closed:
+            if mask & selectors.EVENT_WRITE and not self._stream.closed:
+                self._stream.flush()
+                self._sent()
+            if mask & selectors.EVENT_READ and not self._stream.closed:
                 self._receive()
         except OSError:
             self.close()
 
-    def _watch(self) -> None:
-        read = not self._eof and (self._exchange is None or self._reader.held < _READ_AHEAD)
-        events = (selectors.EVENT_READ if read else 0) | (selectors.EVENT_WRITE if self._out else 0)
-        if events == self._events:
-            return
-        if not events:
-            self._front.selector.unregister(self._sock)
-        elif not self._events:
-            self._front.selector.register(self._sock, events, self._ready)
-        else:
-            self._front.selector.modify(self._sock, events, self._ready)
-        self._events = events
-
     def _receive(self) -> None:
-        try:
-            raw = self._sock.recv(_READ)
-        except BlockingIOError:
+        raw = self._stream.receive()
+        if raw is None or (raw and self._ending):
             return
         if not raw:
-            self._eof = True
-            if self._exchange is None and not self._out:
-                self.close()
-            else:
-                self._ending = True  # it may still read: a half-closed client gets its answer
-                self._watch()
-            return
-        if self._lingering or self._ending:
+            self._eof = True  # a half-closed client still gets its answers
+            self._settle()
             return
         if not self._reader.begun:
             self.deadline = time.monotonic() + self._front.timeout
         self._reader.feed(raw)
         self._advance()
 
+    def _settle(self) -> None:
+        """After something changed: nothing more to come closes, else read as long as there is room."""
+        if self._eof and not (self._exchanging or self._stream.pending):
+            self.close()
+        else:
+            self._stream.read(not self._eof and (not self._exchanging or self._reader.held < _READ_AHEAD))
+
     def _account(self) -> None:
-        held = self._reader.held + (len(self._exchange.body) if self._exchange else 0)
+        held = self._reader.held + self._exchanging
         self._front.held += held - self._held
         self._held = held
 
@@ -363,99 +347,83 @@ class _Client:
             return
         self._advancing = True
         try:
-            while not (self._exchange or self._out or self._ending or self._closed):
+            while not (self._exchanging or self._stream.pending or self._ending or self._stream.closed):
                 request = self._reader.next()
                 if request is None:
                     break
                 self._begin(request)
-            if self._exchange is None and self._reader.wants_continue():
+            if not self._exchanging and self._reader.wants_continue():
                 self._send([CONTINUE])
         except HttpError as error:
             self._refuse(error.status, str(error))
         finally:
             self._advancing = False
-        if self._closed:
+        if self._stream.closed:
             return
         self._account()
-        if self._front.over_budget() and self._held > _READ_AHEAD and self._exchange is None:
+        if self._front.over_budget() and self._held > _READ_AHEAD and not self._exchanging:
             self._refuse(503, "too many large requests at once")
-        self._watch()
+        self._settle()
 
     def _begin(self, request: Request) -> None:
-        done = False
-
         def reply(answer: Reply) -> None:
-            nonlocal done
-            done = True
-            self._exchange = None
-            if not self._closed:
+            self._exchanging = 0
+            if not self._stream.closed:
                 self._answer(answer, request)
 
-        exchange = self._front.request(request, reply)
-        if not done:
-            self._exchange = exchange
+        self._exchanging = 1 + len(request.body)
+        self._front.request(request, reply)
 
     def _answer(self, reply: Reply, request: Request) -> None:
         self._ending = self._ending or not request.keep_alive
-        self.deadline = time.monotonic() + self._front.timeout
         headers = {**reply.headers, "retry-after": "1"} if reply.status == 503 else reply.headers
         head = response_head(reply.status, headers, len(reply.body), keep_alive=not self._ending)
         if request.method == "HEAD":
             self._send([head])
-        elif len(reply.body) <= _READ:
+        elif len(reply.body) <= _JOINED:
             self._send([head + reply.body])
         else:
             self._send([head, reply.body])
 
     def _refuse(self, status: int, message: str) -> None:
         self._front.refused(status)
-        response = error_response(status, message)
-        head = response_head(status, response.headers, len(response.body), keep_alive=False)
+        self._reader = RequestReader(self._front.max_body)
+        self._account()
         self._ending = True
-        with contextlib.suppress(OSError):
-            self._send([head + response.body])
+        response = error_response(status, message)
+        headers = {**response.headers, "retry-after": "1"} if status == 503 else response.headers
+        self._send([response_head(status, headers, len(response.body), keep_alive=False) + response.body])
 
     def _send(self, parts: list[bytes]) -> None:
-        self._out.extend(map(memoryview, parts))
         try:
-            self._flush()
+            self._stream.send(parts)
         except OSError:
             self.close()
-
-    def _flush(self) -> None:
-        try:
-            while self._out:
-                view = self._out[0]
-                sent = self._sock.send(view)
-                self.deadline = time.monotonic() + self._front.timeout
-                if sent < len(view):
-                    self._out[0] = view[sent:]
-                    break
-                self._out.popleft()
-        except BlockingIOError:
-            pass
-        if not self._out:
+        else:
             self._sent()
-        if not self._closed:
-            self._watch()
 
     def _sent(self) -> None:
-        if self._ending and self._eof:
+        """After something went out."""
+        now, timeout = time.monotonic(), self._front.timeout
+        if self._stream.pending:
+            self.deadline = now + timeout
+        elif not self._ending:
+            self.deadline = now + timeout * (1 if self._reader.begun else _IDLE)
+            if self._reader.begun:
+                self._advance()
+            elif not self._advancing:
+                self._account()
+                self._settle()
+        elif self._eof:
             self.close()
-        elif self._ending and not self._lingering:
+        elif not self._lingering:
             # closing with unread bytes would reset the connection before the client has read the answer
             self._lingering = True
-            self.deadline = time.monotonic() + _LINGER
+            self.deadline = now + _LINGER
             with contextlib.suppress(OSError):
-                self._sock.shutdown(socket.SHUT_WR)
-        elif not self._ending:
-            self.deadline = time.monotonic() + self._front.timeout * (1 if self._reader.begun else _IDLE)
-            self._advance()
+                self._stream.finish()
 
 
 def _unavailable(message: str) -> Reply:
     response = error_response(503, message)
     return Reply(503, response.headers, response.body)
-
-
-__all__ = ["AgentError", "Answered", "Front", "Reply"]

@@ -116,7 +116,9 @@ def admit(journal: Journal, counter: int, sha256: str, boot: str) -> bool:
     if journal.good == slot_name(counter, sha256):
         return False
     if journal.tried_sha256 == sha256 and journal.boot == boot and journal.tries >= MAX_TRIES:
-        raise AgentError(f"release {counter} failed {journal.tries} times since this boot: {journal.outcome}", "rolled-back")
+        raise AgentError(
+            f"release {counter} failed {journal.tries} times since this boot: {journal.outcome}", "rolled-back"
+        )
     return True
 
 
@@ -159,6 +161,15 @@ def recover(journal: Journal) -> Journal:
 # ── the shell ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def load_slot(layout: Layout, name: str) -> Slot | None:
+    """A slot by name, None where it is absent or damaged."""
+    try:
+        raw = disks.read(layout.slot(name, "slot.json")) if name else None
+        return None if raw is None else Slot.parse(parse_object(raw))
+    except AgentError:
+        return None
+
+
 class Slots:
     """Slots and journal on the disk. One process at a time writes: the supervisor."""
 
@@ -182,11 +193,7 @@ class Slots:
 
     def slot(self, name: str) -> Slot | None:
         """A slot by name, None where it is absent or damaged."""
-        try:
-            raw = disks.read(self._layout.slot(name, "slot.json")) if name else None
-            return None if raw is None else Slot.parse(parse_object(raw))
-        except AgentError:
-            return None
+        return load_slot(self._layout, name)
 
     @property
     def good(self) -> Slot | None:
@@ -238,11 +245,8 @@ def sweep(layout: Layout, disk: disks.Disk, journal: Journal, *, staging: bool =
     """
     needed: set[str] = set()
     for name in journal.keep:
-        try:
-            raw = disks.read(layout.slot(name, "slot.json"))
-            needed |= Slot.parse(parse_object(raw)).blobs if raw is not None else set()
-        except AgentError:
-            continue
+        slot = load_slot(layout, name)
+        needed |= slot.blobs if slot is not None else set()
     kept = {"slots": journal.keep, "blobs": needed}
     if staging:
         kept |= {"partial": frozenset(), "incoming": frozenset()}

@@ -4,8 +4,8 @@ One loop owns the state; whatever blocks (starting a worker, an install, a bench
 result to the loop through `call`. Rules kept here:
 
 * One supervisor a folder: it holds a lock as long as it lives.
-* A worker that dies is started again, with growing pauses. `MAX_FAILURES` deaths without `HEALTHY_SECONDS` between them
-  are a crash loop: the slot that was good before takes over; where there is none, starts become rare and status says so.
+* A worker that dies is started again, with growing pauses. `MAX_FAILURES` deaths without `HEALTHY_SECONDS` between
+  them are a crash loop: the slot that was good before takes over; where there is none, starts become rare.
 * The old worker ends only after the requests in it were answered.
 """
 
@@ -39,6 +39,7 @@ from edgeship.runtime.telemetry import Spool, Telemetry
 from edgeship.runtime.wire import need
 
 MAX_FAILURES = 3
+MAX_DEFECTS = 100  # steps of the loop that may fail before the process gives up
 HEALTHY_SECONDS = 10.0
 CRASH_LOOP_SECONDS = 300.0  # between starts once it is a crash loop
 DRAIN_SECONDS = 35.0  # longer than the front's own timeout
@@ -86,6 +87,7 @@ class Supervisor:
         self._jobs: deque[Callable[[], None]] = deque()
         self._thread = threading.get_ident()
         self._running = True
+        self._defects = 0
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
         self._front = Front(self._selector, self._record, self._stuck)
@@ -106,10 +108,9 @@ class Supervisor:
         try:
             self._begin()
             while self._running:
-                now = time.monotonic()
-                for key, mask in self._selector.select(self._wait(now)):
-                    key.data(mask)
-                self._tick(time.monotonic())
+                for key, mask in self._selector.select(self._wait(time.monotonic())):
+                    self._guard(key.data, mask)
+                self._guard(self._tick, time.monotonic())
         finally:
             self._finish()
 
@@ -130,6 +131,8 @@ class Supervisor:
         control = ControlServer(listener, operations, self._log.write)
         self._selector.register(listener, selectors.EVENT_READ, control.accept)
         self._serve_as(self._slot)
+        if self._slot is not None:
+            self._front.expect()
 
     def _wait(self, now: float) -> float:
         soonest = min(1.0, self._telemetry.remaining)
@@ -166,6 +169,16 @@ class Supervisor:
 
     def _end(self) -> None:
         self._running = False
+
+    def _guard(self, function: Callable[[Any], object], argument: Any) -> None:
+        """One step of the loop. A defect in it is logged and survived, unless defects do not end."""
+        try:
+            function(argument)
+        except Exception as error:
+            self._defects += 1
+            self._log.write(f"a defect of the agent: {type(error).__name__}: {error}")
+            if self._defects >= MAX_DEFECTS:
+                raise
 
     def _woken(self, _mask: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -267,7 +280,10 @@ class Supervisor:
         self._slot, self._worker = slot, worker
         self._failures, self._start_at, self._since = 0, 0.0, time.monotonic()
         self._serve_as(slot)
-        self._front.attach(None if worker is None else worker.serve)
+        if worker is not None or slot is None:
+            self._front.attach(worker.serve if worker else None)
+        else:
+            self._front.expect()
         if old is not None:
             self._retiring.append((old, time.monotonic() + DRAIN_SECONDS))
 
@@ -280,7 +296,7 @@ class Supervisor:
         """In a thread: start the slot's worker."""
         try:
             worker = self.start(slot, LOAD_SECONDS)
-        except AgentError as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, the next try must come
             text = str(error)
             self.call(lambda: self._failed(slot, text))
             return
@@ -307,6 +323,7 @@ class Supervisor:
         if self._failures >= MAX_FAILURES:
             self._start_at = time.monotonic() + CRASH_LOOP_SECONDS
             text = f"release {slot.counter} failed {self._failures} times: {reason}"
+            self._front.attach(None)
             threading.Thread(target=self._installer.fall_back, args=(text,), daemon=True).start()
 
     def _hear(self, worker: Worker) -> None:
@@ -338,7 +355,6 @@ class Supervisor:
         self._retiring = [pair for pair in self._retiring if pair[0] is not worker]
         if worker is self._worker and self._slot is not None:
             self._worker = None
-            self._front.attach(None)
             if time.monotonic() - self._since >= HEALTHY_SECONDS:
                 self._failures = 0
             self._failed(self._slot, f"the worker {describe(code)}")
@@ -440,16 +456,10 @@ class Supervisor:
         return {}
 
     def _reload(self) -> None:
-        before, self._settings = self._settings, Settings.load(self._layout)
+        self._settings = Settings.load(self._layout)
         self._telemetry.seconds = self._settings.window_seconds
         self._sensors = sensors.Sensors(self._layout.root, self._settings.temperature)
-        if before.serve_port != self._settings.serve_port:
-            self._next_port_try = 0.0
-            if self._port is not None:
-                with contextlib.suppress(KeyError, ValueError):
-                    self._selector.unregister(self._port)
-                self._port.close()
-                self._port = None
+        self._next_port_try = 0.0
 
     def _op_stop(self, _request: Json, _emit: object) -> dict[str, Any]:
         self.call(self._end)

@@ -20,8 +20,8 @@ from typing import Any, Protocol
 
 from edgeship.runtime import disk as disks
 from edgeship.runtime.errors import AgentError
-from edgeship.runtime.wire import MAX_WINDOW
 from edgeship.runtime.window import Window, bucket_of
+from edgeship.runtime.wire import MAX_WINDOW
 
 SEGMENT_BYTES = 128 << 10
 SPOOL_BYTES = 8 << 20  # about two weeks of minutes
@@ -228,7 +228,9 @@ class Telemetry:
         if len(self._events) < MAX_EVENTS:
             self._events.append({"kind": kind, "text": text[:500]})
 
-    def serve(self, model: str | None, counter: int | None, precision: str | None, sensors: Mapping[str, float]) -> None:
+    def serve(
+        self, model: str | None, counter: int | None, precision: str | None, sensors: Mapping[str, float]
+    ) -> None:
         """Another release answers from now on: the open window ends, since a window tells of one release."""
         if (model, counter, precision) != self._serving:
             self.close(sensors)

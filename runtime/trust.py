@@ -86,10 +86,14 @@ def verify(
     """Verify the staged release and make its metadata the trusted one.
 
     Args:
+        layout: the agent's folder.
+        disk: the one writer.
         target: TUF target path of the manifest, `<model>/manifest.json`.
         sha256: of the manifest, as the host says; must be what is signed.
-        profile, arch: of this device; they choose variant and runtime library.
-        wall: this device's clock; host_clock: the host's, if it told. Seconds since 1970.
+        profile: of this device; chooses the variant.
+        arch: of this device; chooses the runtime library.
+        wall: this device's clock, seconds since 1970.
+        host_clock: the host's, if it told.
 
     Returns:
         {"model", "counter", "sha256", "variant", "library", "clock_corrected"}.
@@ -255,8 +259,9 @@ def main(layout: Layout, disk: disks.Disk, request: bytes) -> bytes:
     try:
         data = parse_object(request)
         result = verify(
-            layout, disk, data["target"], data["sha256"], profile=check_name(data["profile"], "profile"),
-            arch=check_name(data["arch"], "arch"), wall=time.time(), host_clock=data.get("host_clock"),
+            layout, disk, data.get("target", ""), data.get("sha256", ""),
+            profile=check_name(data.get("profile"), "profile"),
+            arch=check_name(data.get("arch"), "arch"), wall=time.time(), host_clock=data.get("host_clock"),
         )  # fmt: skip
         return json.dumps({"ok": result}).encode()
     except AgentError as error:

@@ -139,6 +139,13 @@ class Target(Protocol):
         """
         ...
 
+    def as_is(self, source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:
+        """A source of this format as the engine can run it: nothing changed but an open batch.
+
+        What a variant is compared with. Raises ConversionError, InputError.
+        """
+        ...
+
 
 # ── decisions that targets share ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,7 +237,8 @@ def quantize_input(values: NDArray[Any], spec: TensorSpec) -> bytes:
         return np.ascontiguousarray(values, dtype=dtype).tobytes()
     limits = np.iinfo(spec.dtype)
     steps = np.rint(values.astype(np.float64) / spec.scale) + spec.zero_point
-    return np.clip(steps, limits.min, limits.max).astype(dtype).tobytes()
+    clipped: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(dtype)
+    return clipped.tobytes()
 
 
 def dequantize_output(data: bytes | memoryview, spec: TensorSpec) -> FloatArray:

@@ -1,7 +1,7 @@
 """Keeps what was built under the hash of what decides it: the same thing is not made twice, nor kept half made.
 
-An entry is a folder `<folder>/<key>` with its files and `entry.json`, which holds their sha256. It is written beside its
-place, made durable, and renamed; files that do not match `entry.json` any more are made again.
+An entry is a folder `<folder>/<key>` with its files and `entry.json`, which holds their sha256. It is written beside
+its place, made durable, and renamed; files that do not match `entry.json` any more are made again.
 """
 
 from __future__ import annotations

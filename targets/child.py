@@ -2,7 +2,7 @@
 
 Rules this module keeps:
 
-* A step is a module under `edgeship.targets` with `perform(request, folder) -> result`, both JSON objects; files go
+* A step is a module with `perform(request, folder) -> result`, both JSON objects; files go
   through the folder, which is temporary and the child's working directory.
 * The child limits itself before it imports anything else: address space, processor time, size of written files, open
   files, no core dump; it dies with the parent. The parent adds a timeout and ends the child's whole process group.
@@ -36,7 +36,6 @@ GIB = 1 << 30
 MAX_RESPONSE = 16 << 20  # bytes of response.json
 LOG_TAIL = 4096  # bytes of the child's output that an error may quote
 
-_PACKAGE = "edgeship.targets."
 _PR_SET_PDEATHSIG = 1
 
 #: What keeps frameworks quiet, on the processor, and out of the user's home.
@@ -80,7 +79,7 @@ def run(
     """Perform a step in a child process.
 
     Args:
-        step: module under `edgeship.targets` (`tflite.quantize`).
+        step: the module's full name (`edgeship.targets.tflite.perform`).
         request: JSON object that the step reads.
         folder: the child's working directory; it exists, and belongs to this step.
         limits: what the child may use.
@@ -112,11 +111,11 @@ def run(
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             raise failure(
-                f"{subject}: {step} did not end within {limits.seconds:.0f} s and was stopped{_tail(folder)}"
+                f"{subject}: {_short(step)} did not end within {limits.seconds:.0f} s and was stopped{_tail(folder)}"
             ) from None
     if code < 0:
-        raise failure(f"{subject}: {_death(-code, step, limits)}{_tail(folder)}", hint=_death_hint(-code))
-    return _answer(folder, code, step, subject, failure)
+        raise failure(f"{subject}: {_death(-code, _short(step), limits)}{_tail(folder)}", hint=_death_hint(-code))
+    return _answer(folder, code, _short(step), subject, failure)
 
 
 def _answer(folder: Path, code: int, step: str, subject: str, failure: type[EdgeshipError]) -> dict[str, Any]:
@@ -131,9 +130,7 @@ def _answer(folder: Path, code: int, step: str, subject: str, failure: type[Edge
         if not isinstance(error, dict):
             raise ProtocolError("no error and no result")
     except (OSError, ProtocolError) as cause:
-        raise failure(
-            f"{subject}: {step} ended with status {code} and without an answer{_tail(folder)}"
-        ) from cause
+        raise failure(f"{subject}: {step} ended with status {code} and without an answer{_tail(folder)}") from cause
     raise _error(error, subject, failure)
 
 
@@ -142,6 +139,10 @@ def _error(data: Mapping[str, Any], subject: str, failure: type[EdgeshipError]) 
     message, hint = f"{subject}: {data.get('message')}", data.get("hint")
     kinds: dict[str, type[EdgeshipError]] = {kind.__name__: kind for kind in (InputError, ConversionError, UsageError)}
     return kinds.get(str(data.get("type")), failure)(message, hint=str(hint) if hint else None)
+
+
+def _short(step: str) -> str:
+    return step.removeprefix("edgeship.targets.")
 
 
 def _death(number: int, step: str, limits: Limits) -> str:
@@ -194,10 +195,10 @@ def _limit(limits: Limits) -> None:
 def _perform(order: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The response to an order: the step's result or its error."""
     limits = Limits(**order["limits"])
-    step = str(order["step"])
+    step = _short(str(order["step"]))
     try:
         _limit(limits)
-        module = importlib.import_module(_PACKAGE + step)
+        module = importlib.import_module(order["step"])
         return {"ok": True, "result": module.perform(order["request"], folder)}
     except EdgeshipError as error:
         return _refusal(type(error).__name__, str(error), error.hint)

@@ -22,11 +22,11 @@ import numpy as np
 
 from edgeship import __version__
 from edgeship.bench import protocol
-from edgeship.bench.protocol import BenchOptions, Subject
 from edgeship.bench.machine import conditions, place
+from edgeship.bench.protocol import BenchOptions, Subject
 from edgeship.bench.record import Identity, Quality, Record, Software
 from edgeship.dataset import Dataset
-from edgeship.errors import EdgeshipError, InputError
+from edgeship.errors import InputError
 from edgeship.libraries import Library
 from edgeship.runtime.errors import ProtocolError
 from edgeship.runtime.manifest import FileRef, Golden, RuntimeRef, TensorSpec, VariantRef
@@ -70,6 +70,7 @@ class Worker:
                 env={**os.environ, "MALLOC_ARENA_MAX": "1"},  # as the supervisor starts it
             )  # fmt: skip
         self._number = 0
+        self.end_after = 5.0  # seconds to end by itself
 
     @property
     def pid(self) -> int:
@@ -106,7 +107,7 @@ class Worker:
         self._control.close()
         self._serve.close()
         try:
-            self._process.wait(5)
+            self._process.wait(self.end_after)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -114,9 +115,11 @@ class Worker:
 
 
 @contextmanager
-def worker(zipapp: Path) -> Iterator[Worker]:
-    """A worker that ends with the block."""
-    started = Worker(zipapp)
+def worker(agent: bytes, folder: Path) -> Iterator[Worker]:
+    """A worker out of a zipapp, which is written to `folder`; it ends with the block."""
+    path = folder / "agent.pyz"
+    path.write_bytes(agent)
+    started = Worker(path)
     try:
         yield started
     finally:
@@ -124,7 +127,7 @@ def worker(zipapp: Path) -> Iterator[Worker]:
 
 
 def run(
-    model: HostModel, library: Library, zipapp: Path, options: BenchOptions, *, threads: int = 1,
+    model: HostModel, library: Library, agent: bytes, options: BenchOptions, *, threads: int = 1,
     samples: Dataset | None = None,
 ) -> Record:  # fmt: skip
     """Measure a model file on this host.
@@ -132,7 +135,7 @@ def run(
     Args:
         model: what.
         library: the host's runtime library for its format.
-        zipapp: the agent, as devices get it.
+        agent: the zipapp, as devices get it.
         options: how often.
         threads: of the runtime library.
         samples: real inputs; None: random ones from a seed, which is said in the record.
@@ -140,14 +143,14 @@ def run(
     Raises:
         InputError: the model cannot be run.
     """
-    with tempfile.TemporaryDirectory(prefix="edgeship-bench-") as folder, worker(zipapp) as child:
+    with tempfile.TemporaryDirectory(prefix="edgeship-bench-") as folder, worker(agent, Path(folder)) as child:
         golden = Path(folder) / "golden.bin"
         count, source = write_inputs(golden, model, samples)
         fields = load_fields(model, library, golden, count, threads)
         loaded = child.request("load", fields, seconds=LOAD_SECONDS)
         subject = Subject(
             Identity(model.name, model.format, model.precision, model.sha256, model.bytes, recipe=model.recipe),
-            place(), software(library, zipapp, threads, loaded.get("notes")), model.quality,
+            place(), software(library, agent, threads, loaded.get("notes")), model.quality,
             load_us=_number(loaded, "load_us"), first_us=_number(loaded, "first_us"),
         )  # fmt: skip
         seconds = options.max_seconds + LOAD_SECONDS
@@ -201,20 +204,8 @@ def load_fields(model: HostModel, library: Library, golden: Path, count: int, th
     }  # fmt: skip
 
 
-def software(library: Library, zipapp: Path, threads: int, notes: Any) -> Software:
+def software(library: Library, agent: bytes, threads: int, notes: Any) -> Software:
     """What runs the model."""
     said: Sequence[Any] = notes if isinstance(notes, list) else ()
-    digest = hashlib.sha256(zipapp.read_bytes()).hexdigest()
+    digest = hashlib.sha256(agent).hexdigest()
     return Software(__version__, digest, library.name, library.sha256, threads, tuple(str(note) for note in said))
-
-
-def agent_file(folder: Path) -> Path:
-    """Write the agent's zipapp into a folder, as a device would get it. Raises EdgeshipError where it cannot."""
-    from edgeship.deploy import zipapp
-
-    path = folder / "agent.pyz"
-    try:
-        path.write_bytes(zipapp.build())
-    except OSError as error:
-        raise EdgeshipError(f"cannot write the agent to {path}: {error.strerror or error}") from error
-    return path

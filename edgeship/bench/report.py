@@ -69,6 +69,13 @@ def row(record: Record) -> dict[str, str]:
     }
 
 
+def table(records: Sequence[Record]) -> list[dict[str, str]]:
+    """The rows of all records; a column that says nothing of any is left out."""
+    rows = [row(record) for record in records]
+    kept = [column for column in rows[0] if any(r[column] != units.DASH for r in rows)]
+    return [{column: r[column] for column in kept} for r in rows]
+
+
 def compared(records: Sequence[Record]) -> list[dict[str, str]]:
     """Every record after the first against the first: ratio of medians with its interval, and what it proves."""
     if len(records) < 2:
@@ -87,7 +94,7 @@ def compared(records: Sequence[Record]) -> list[dict[str, str]]:
             {
                 "target": record.title,
                 "ratio": f"{units.digits(ratio)} ×",
-                "interval": f"{units.digits(interval.low)} … {units.digits(interval.high)}",
+                "interval": units.pair(interval.low, interval.high),
                 "says": says,
             }
         )
@@ -188,7 +195,7 @@ def html(records: Sequence[Record], *, title: str = "") -> str:
         "created": max(r.created for r in records),
         "first": records[0],
         "tiles": _tiles(records),
-        "rows": [row(r) for r in records],
+        "rows": table(records),
         "baseline": records[0].title,
         "comparisons": compared(records),
         # `charts` escapes every text that it draws.
@@ -250,13 +257,13 @@ def _percentiles(record: Record) -> list[tuple[str, str, str]]:
 
 def markdown(records: Sequence[Record]) -> str:
     """The table for a pull request, with the comparison and the warnings."""
-    rows = [row(r) for r in records]
-    columns = [c for c in rows[0] if any(r[c] != units.DASH for r in rows)]
+    rows = table(records)
+    columns = list(rows[0])
     out = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     out += ["| " + " | ".join(_cell(r[c]) for c in columns) + " |" for r in rows]
     notes = [f"- {_cell(c['target'])} against {_cell(records[0].title)}: {c['ratio']} ({c['interval']}), {c['says']}"
              for c in compared(records)]  # fmt: skip
-    notes += [f"- {_cell(r.place.name)}: {_cell(w)}" for r in records for w in r.warnings]
+    notes += [f"- {_cell(r.title)}: {_cell(w)}" for r in records for w in r.warnings]
     return "\n".join([*out, *(["", *notes] if notes else [])]) + "\n"
 
 

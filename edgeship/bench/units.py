@@ -45,12 +45,16 @@ def percent(share: float, places: int = 1) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """Two durations in the unit of the greater, with as many digits as tell them apart: `0.410 … 0.414 ms`."""
+    """Two durations in the unit of the greater: `0.410 … 0.414 ms`."""
     value, unit = scaled_time(high)
-    low, high = low / value, high / value
+    return f"{pair(low / value, high / value)} {unit}"
+
+
+def pair(low: float, high: float) -> str:
+    """Two figures with as many digits as tell them apart, at most four after the point."""
     first, last = digits(low), digits(high)
     places = 1
     while first == last and low != high and places < 4:
         first, last = f"{low:,.{places}f}", f"{high:,.{places}f}"
         places += 1
-    return f"{first} … {last} {unit}"
+    return f"{first} … {last}"

@@ -53,7 +53,7 @@ def _series(record: Record) -> Iterator[str]:
         yield f"the median is known to ±{wide:.0%} only; more runs on a quiet machine narrow it"
     if summary.outliers > FAR * n:
         share = summary.outliers / n
-        yield f"{summary.outliers} of {n} runs are outliers ({share:.0%}): something else runs in between"
+        yield f"{share:.0%} of the runs lie far from the median: something else runs in between, or the clock changes"
     if summary.median < COARSE_US:
         yield f"a run takes {summary.median:.1f} µs: reading the clock is part of that"
 

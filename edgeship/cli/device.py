@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,7 +27,13 @@ def device() -> None:
 @click.argument("address", metavar="[USER@]HOST")
 @click.option("--profile", "profile_name", required=True, help="Hardware profile: see edgeship profile list.")
 @click.option("--port", type=click.IntRange(1, 65535), default=None, help="SSH port.")
-@click.option("--key", default=None, metavar="FILE", help="Private key to log in with.")
+@click.option(
+    "--key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Private key to log in with.",
+)
 @click.option("--root", default=None, metavar="FOLDER", help="The agent's folder on the device.")
 @click.option(
     "--serve-port", type=click.IntRange(0, 65535), default=None, help="Port for inference; 0: Unix socket only."
@@ -42,7 +49,7 @@ def add(
     address: str,
     profile_name: str,
     port: int | None,
-    key: str | None,
+    key: Path | None,
     root: str | None,
     serve_port: int | None,
     python: str | None,
@@ -67,7 +74,7 @@ def add(
         host=host,
         port=port,
         user=user or None,
-        identity=key,
+        identity=str(key.absolute()) if key else None,
         root=root,
         serve_port=serve_port,
         python=tuple(shlex.split(python)) if python else (),
@@ -80,7 +87,8 @@ def add(
         out.say(f"host key of {wanted.host}: {seen.type} {seen.fingerprint}")
         enrol.check_fingerprint(wanted, seen, fingerprint)
         if not fingerprint:
-            out.confirm("is this the device? compare with ssh-keygen -lf on it", yes=accept_new)
+            question = "is this the device's key?"
+            out.confirm(question, yes=accept_new, option="--accept-new or --fingerprint SHA256:…")
         with out.reporter() as reporter:
             pinned = enrol.pin(wanted, found, seen, reporter=reporter)
         store.save_device(pinned)

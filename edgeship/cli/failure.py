@@ -72,17 +72,18 @@ def _say(screen: Terminal, error: BaseException, record: dict[str, Any]) -> None
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         screen.write(error.format_message() + "\n")
         return
-    message, device = record["message"], record["device"]
-    if device and not message.startswith(device):
-        message = f"{device}: {message}"
-    screen.write(Painted("error", "red"), f": {message}\n")
+    screen.write(Painted("error", "red"), f": {_named(record['device'], record['message'])}\n")
     if record["stage"]:
         screen.write(f"  stage: {record['stage']}\n")
     for line in record["log"]:
         screen.write(f"  | {line}\n")
     for name, failure in record["failures"].items():
-        screen.write(f"  {name}: {failure['message']}\n")
+        screen.write(f"  {_named(name, failure['message'])}\n")
         if failure["hint"]:
-            screen.write(f"    {failure['hint']}\n")
-    if record["hint"]:
+            screen.write(f"    next: {failure['hint']}\n")
+    if record["hint"] and not record["failures"]:
         screen.write(f"  next: {record['hint']}\n")
+
+
+def _named(device: str | None, message: str) -> str:
+    return f"{device}: {message}" if device and not message.startswith(f"{device}:") else message

@@ -24,25 +24,18 @@ def infer(out: Output, device: str, data: Path | None, n: int, start: int) -> No
     The samples take the way of a request to the device's serving port, as FP32 tensors of the Open Inference Protocol;
     answers are shown beside the true labels.
     """
-    from edgeship import profile
-    from edgeship.deploy.contact import open_agent
     from edgeship.errors import UsageError
-    from edgeship.fleet import inventory
     from edgeship.infer import infer as ask
 
     with choose.opened() as (project, store):
-        found = inventory.find(store.devices(), device)
+        found = choose.device(store, device)
         path = data or project.data.evaluation
         if path is None:
             raise UsageError(
                 "which samples?", hint='--data FILE.npz, or [data] evaluation = "FILE.npz" in edgeship.toml'
             )
-        with out.reporter() as reporter:
-            link = open_agent(found, profile.load(found.profile), reporter=reporter)
-            try:
-                answers = ask(link.client, path, range(start, start + n), project.model.labels)
-            finally:
-                link.close()
+        with out.reporter() as reporter, choose.connected(found, reporter) as client:
+            answers = ask(client, path, range(start, start + n), project.model.labels)
     records = [
         {"sample": a.sample, "label": a.label, "predicted": a.predicted, "confidence": a.confidence,
          "milliseconds": round(a.milliseconds, 3), "outputs": a.outputs}

@@ -98,8 +98,8 @@ class Output:
         """How the core tells of progress; use it as a context manager. Lines or JSON events on standard error."""
         return JsonReporter(sys.stderr) if self.json else ProgressReporter(Terminal(sys.stderr))
 
-    def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask, unless `yes`.
+    def confirm(self, question: str, *, yes: bool, option: str = "--yes") -> None:
+        """Ask, unless `yes`; `option` is what a script gives instead.
 
         Raises:
             UsageError: nobody is there to ask.
@@ -107,7 +107,7 @@ class Output:
         """
         if yes:
             return
-        self._need_someone(question, "--yes")
+        self._need_someone(question, option)
         import click
 
         if not click.confirm(Terminal(sys.stderr).clean(question), default=False, err=True):

@@ -46,7 +46,6 @@ def push(
     """
     from edgeship import profile
     from edgeship.errors import UsageError
-    from edgeship.push.open import open_repository
     from edgeship.push.perform import Performer
     from edgeship.push.plan import Options, plan
     from edgeship.targets import registry
@@ -69,9 +68,7 @@ def push(
             _show_plan(out, planned, skip_check=skip_check)
             return
         with out.reporter() as reporter:
-            performer = Performer(
-                project, profiles, registry.targets(), open_repository(project), store, reporter, options
-            )
+            performer = Performer(project, profiles, choose.repository(project), store, reporter, options)
             result = performer.perform(planned)
         _show_result(out, result)
 

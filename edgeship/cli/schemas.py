@@ -273,7 +273,178 @@ class DeviceShow(Record):
     overrides: list[str] = Field(description="settings of the record that stand in for the profile's")
 
 
+# ── what devices do ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class AgentAnswer(Record):
+    """What became of one device."""
+
+    device: str
+    status: dict[str, Any] = Field(description="what its agent said; empty when it failed")
+    error: str | None
+
+
+class AgentAnswers(RootModel[list[AgentAnswer]]):
+    """What became of each device."""
+
+
+class Logs(Record):
+    """The last lines of a device's log, oldest first."""
+
+    device: str
+    lines: list[str]
+
+
+class RolledBack(Record):
+    """What became of one device."""
+
+    device: str
+    state: str
+    error: str | None
+
+
+class Rollback(Record):
+    """A rollback: a new release that points at the files of an earlier one."""
+
+    model: str
+    from_: int = Field(alias="from", description="counter of the release before")
+    to: int = Field(description="counter of the release whose files came back")
+    counter: int | None = Field(description="counter of the new release; null with --dry-run")
+    dry_run: bool
+    devices: list[RolledBack]
+
+
+class RuntimeLibrary(Record):
+    """A runtime library in the cache."""
+
+    format: str
+    name: str
+    arch: str
+    path: str
+    license: str
+    sha256: str
+    bytes: int
+
+
+class RuntimeFetch(RootModel[list[RuntimeLibrary]]):
+    """Runtime libraries of a profile."""
+
+
+class VirtualDevice(Record):
+    """A virtual device."""
+
+    name: str
+    profile: str
+    label: str
+    power: bool
+    server: str
+    user: str
+    port: int
+    serve_port: int
+    arch: str
+    python: list[str]
+
+
+class VirtualDevices(RootModel[list[VirtualDevice]]):
+    """Virtual devices."""
+
+
+class Ended(Record):
+    """A virtual device that is gone."""
+
+    name: str
+
+
+class LabDown(RootModel[list[Ended]]):
+    """Virtual devices that were ended and removed."""
+
+
+# ── benchmarks ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class BenchPercentile(Record):
+    """One percentile of the latencies."""
+
+    percent: float
+    value: float | None = Field(description="µs; null where the runs are too few for an interval")
+    interval: tuple[float, float] | None = Field(description="exact, between two order statistics")
+    reason: str | None = Field(description="why there is none")
+
+
+class BenchLatency(Record):
+    """Statistics of the latencies in µs."""
+
+    n: int
+    median: float
+    median_interval: tuple[float, float] = Field(description="block bootstrap")
+    mean: float
+    standard_deviation: float
+    mad: float = Field(description="median absolute deviation")
+    min: float
+    max: float
+    percentiles: list[BenchPercentile]
+    outliers: int
+    lag1_rank_correlation: float
+
+
+class BenchResults(Record):
+    """What was measured."""
+
+    latency_us: BenchLatency
+    load_us: float | None
+    first_us: float | None
+    memory: dict[str, int | None]
+    cpu_seconds: float | None
+    energy_joules: float | None
+
+
+class BenchRecord(Record):
+    """One benchmark, as it is saved; null: not to be read there."""
+
+    created: str
+    identity: dict[str, Any]
+    target: dict[str, Any]
+    software: dict[str, Any]
+    protocol: dict[str, Any]
+    results: BenchResults
+    conditions: dict[str, dict[str, float | bool | None]]
+    quality: dict[str, Any] | None
+    budget: dict[str, float | None]
+    warnings: list[str] = Field(description="what may be wrong with the measurement")
+    samples: dict[str, list[float]] = Field(description="raw latencies in run order")
+    file: str | None = Field(default=None, description="where it is saved")
+
+
+class BenchRun(Record):
+    """Benchmarks that were made; a saved file is of this schema too."""
+
+    runs: list[BenchRecord]
+
+
+class BenchSummary(Record):
+    """One saved benchmark in short."""
+
+    file: str
+    created: str
+    target: str
+    model: str
+    format: str
+    precision: str
+    counter: int | None
+    n: int
+    median_us: float
+    p95_us: float | None
+    warnings: int
+
+
+class BenchList(RootModel[list[BenchSummary]]):
+    """Saved benchmarks."""
+
+
 SCHEMAS: dict[str, type[BaseModel]] = {
+    "bench.run": BenchRun,
+    "bench.list": BenchList,
+    "bench.report": BenchRun,
     "error": Failure,
     "event": Event,
     "init": Init,
@@ -289,6 +460,17 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "device.show": DeviceShow,
     "device.label": Device,
     "device.rm": Device,
+    "logs": Logs,
+    "rollback": Rollback,
+    "agent.status": AgentAnswers,
+    "agent.stop": AgentAnswers,
+    "agent.restart": AgentAnswers,
+    "agent.uninstall": AgentAnswers,
+    "runtime.fetch": RuntimeFetch,
+    "lab.up": VirtualDevices,
+    "lab.down": LabDown,
+    "lab.list": VirtualDevices,
+    "lab.fault": VirtualDevice,
     "config.list": ConfigList,
     "schema": SchemaList,
     "completion": Completion,

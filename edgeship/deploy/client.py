@@ -7,6 +7,8 @@ ahead (`submit`, then `wait`): a push does not pay a round trip for each file.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -20,6 +22,7 @@ from edgeship.runtime.wire import KIND_END, ByteStream, data_frames, frame, json
 
 MAX_ANSWER = 256 << 20  # bytes of data in one answer
 NOT_INSTALLED = "no-agent"  # code of the error where the starter found no agent
+OLD_PYTHON, NO_ROOM = "needs Python", os.strerror(errno.ENOSPC)  # in the loader's last words
 BROKEN = "broken"  # code of the error where an open connection broke
 
 Event = Callable[[Mapping[str, Any]], None]
@@ -65,6 +68,7 @@ class AgentClient:
         self._stream = stream
         self._next = 0
         self._waiting = _Waiting()
+        self._at_end = False
 
     def request(
         self, op: str, data: bytes | Iterable[bytes] | None = None, on_event: Event | None = None, **fields: Any
@@ -134,7 +138,7 @@ class AgentClient:
     def _read_one(self, on_event: Event | None) -> None:
         """Read one message; an answer is kept for whoever waits for it."""
         try:
-            message = read_json(self._stream.read)
+            message = read_json(self._read)
             if message is None:
                 raise self._broken(None)
             number = message.get("id")
@@ -152,6 +156,11 @@ class AgentClient:
         except OSError as error:
             raise self._broken(error) from error
 
+    def _read(self, n: int) -> bytes:
+        data = self._stream.read(n)
+        self._at_end = not data
+        return data
+
     def _answer(self, message: Mapping[str, Any]) -> Reply | DeviceError:
         if message.get("ok") is True:
             result = message.get("result")
@@ -165,7 +174,7 @@ class AgentClient:
 
     def _data(self) -> bytes:
         parts, size = [], 0
-        for part in read_data(self._stream.read):
+        for part in read_data(self._read):
             size += len(part)
             if size > MAX_ANSWER:
                 raise ProtocolError(f"an answer of more than {MAX_ANSWER} bytes")
@@ -188,7 +197,7 @@ class AgentClient:
     def _not_the_protocol(self, error: ProtocolError) -> EdgeshipError:
         """A stream that ends inside a frame is a broken connection; anything else is a defect or an attack."""
         ended = self._ended()
-        if "ended" in str(error):
+        if self._at_end:
             return explain(ended, self.device_name, None)
         return DeviceError(
             f"{self.device_name}: what answers does not speak the protocol: {clean(str(error))}",
@@ -213,6 +222,10 @@ def explain(ended: Ended, device: str, error: OSError | None) -> EdgeshipError:
             f"{device}: Python cannot be started there{last}", device=device, stage="connect", log=ended.stderr,
             code="no-python", hint="install python3 (3.10 or later) on it, or give its profile another [system] python",
         )  # fmt: skip
+    if NO_ROOM in last or OLD_PYTHON in last:
+        hint = "install Python 3.10 or later on it" if OLD_PYTHON in last else _HINTS["disk-full"]
+        return UnfitError(f"{device} cannot take the agent{last}", device=device, stage="connect", log=ended.stderr,
+                          hint=hint)  # fmt: skip
     return DeviceError(
         f"{device}: the agent ended with status {status}{last}", device=device, stage="connect", log=ended.stderr,
         hint=f"edgeship logs {device}",

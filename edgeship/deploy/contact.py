@@ -41,13 +41,13 @@ class Agent:
 
     zipapp: bytes
     sha256: str
-    loader: str
+    loader: str = loader.LOADER
 
     @classmethod
     def own(cls) -> Agent:
         """Build it; the same sources give the same bytes."""
         raw = zipapp.build()
-        return cls(raw, hashlib.sha256(raw).hexdigest(), loader.LOADER)
+        return cls(raw, hashlib.sha256(raw).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -155,22 +155,26 @@ def _start(transport: Transport, argv: tuple[str, ...], device: Device, parcel: 
     try:
         if parcel:
             client.preface(parcel)
-        reply = client.request("hello", protocol=PROTOCOL, clock=time.time())
-        hello = Hello.parse(reply.result)
-    except ProtocolError as error:
-        client.close()
-        raise DeviceError(f"{device.name}: the agent's greeting cannot be read: {error}", device=device.name,
-                          stage="connect", code="protocol") from error  # fmt: skip
+        return Link(transport, client, _greet(client, device))
     except BaseException:
         client.close()
         raise
+
+
+def _greet(client: AgentClient, device: Device) -> Hello:
+    """Say hello. Raises DeviceError when the two sides speak different protocols."""
+    reply = client.request("hello", protocol=PROTOCOL, clock=time.time())
+    try:
+        hello = Hello.parse(reply.result)
+    except ProtocolError as error:
+        raise DeviceError(f"{device.name}: the agent's greeting cannot be read: {error}", device=device.name,
+                          stage="connect", code="protocol") from error  # fmt: skip
     if hello.protocol != PROTOCOL:
-        client.close()
         raise DeviceError(
             f"{device.name}: its agent {hello.agent} speaks protocol {hello.protocol}, this edgeship speaks {PROTOCOL}",
             device=device.name, stage="connect", hint="pip install --upgrade edgeship, on the host that is older",
         )  # fmt: skip
-    return Link(transport, client, hello)
+    return hello
 
 
 def contact(
@@ -201,8 +205,7 @@ def contact(
     try:
         sent = link.installed_bytes
         if _is_upgrade(link.hello, own):
-            link, upgraded = _upgrade(device, profile, link, own, reporter)
-            sent += upgraded
+            sent += _upgrade(device, link, own, reporter)
         session = Session(device, profile, link, _enrol(device, profile, link, root_json, settings), sent)
     except BaseException:
         link.close()
@@ -221,19 +224,18 @@ def _is_upgrade(hello: Hello, own: Agent) -> bool:
     return hello.agent_sha256 != own.sha256 and version_tuple(hello.agent) <= version_tuple(__version__)
 
 
-def _upgrade(device: Device, profile: Profile, link: Link, own: Agent, reporter: Reporter) -> tuple[Link, int]:
+def _upgrade(device: Device, link: Link, own: Agent, reporter: Reporter) -> int:
+    """Put our agent in the place of the one that answers; gives the bytes sent. It goes on on the same channel."""
     reporter.note(f"{device.name}: agent {link.hello.agent} is replaced by this host's")
     link.client.request(
         "put", _chunks(own.zipapp), kind="agent", name="agent", sha256=own.sha256, bytes=len(own.zipapp),
         encoding="raw", offset=0, encoded_bytes=len(own.zipapp),
     )  # fmt: skip
-    link.close()
-    fresh = open_agent(device, profile, reporter=reporter)
-    if fresh.hello.agent_sha256 != own.sha256:
-        fresh.close()
+    link.hello = _greet(link.client, device)
+    if link.hello.agent_sha256 != own.sha256:
         raise DeviceError(f"{device.name}: the new agent did not take over", device=device.name, stage="connect",
                           hint=f"edgeship logs {device.name}")  # fmt: skip
-    return fresh, len(own.zipapp)
+    return len(own.zipapp)
 
 
 def _enrol(device: Device, profile: Profile, link: Link, root_json: bytes, settings: Settings) -> Facts:

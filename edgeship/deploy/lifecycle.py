@@ -13,7 +13,7 @@ from typing import Any
 from edgeship.deploy.client import NOT_INSTALLED
 from edgeship.deploy.contact import open_agent
 from edgeship.deploy.device import Device
-from edgeship.deploy.endpoint import NO_AGENT, Endpoint, resolve, _checked
+from edgeship.deploy.endpoint import NO_AGENT, Endpoint, install_argv, resolve
 from edgeship.deploy.transport import Channel, clean, connect
 from edgeship.errors import DeviceError
 from edgeship.profile import Profile
@@ -22,13 +22,14 @@ from edgeship.reporter import Reporter
 RESTART_SECONDS = 30.0
 MAX_LINES = 10_000
 
-#: Takes the agent's folder and its boot hook away. Refuses a folder that does not look like an agent's. No apostrophe
-#: and no line break, as in `endpoint.STARTER`.
+#: Takes the agent's folder and its boot hook away, once the supervisor has ended (it holds the lock). Refuses a folder
+#: that does not look like an agent's. No apostrophe and no line break, as in `endpoint.STARTER`.
 REMOVER = (
-    "import os,shutil,sys;"
+    "import fcntl,os,shutil,sys;"
     "r=os.path.realpath(os.path.expanduser(sys.argv[1]));"
     'os.path.isdir(os.path.join(r,"agent")) and os.path.exists(os.path.join(r,"agent","current")) '
     f"or sys.exit({NO_AGENT});"
+    'f=open(os.path.join(r,"supervisor.lock"),"a");fcntl.flock(f,fcntl.LOCK_EX);'
     'h=[os.path.join(b,".termux","boot","edgeship.sh") '
     'for b in ("/data/data/com.termux/files/home",os.path.expanduser("~"))];'
     "[os.remove(p) for p in dict.fromkeys(h) if os.path.isfile(p) and r in open(p).read()];"
@@ -57,14 +58,14 @@ def restart(
     device: Device, profile: Profile, *, reporter: Reporter, sleep: Callable[[float], None] = time.sleep
 ) -> dict[str, Any]:
     """Stop and start; gives the status of the new one. Raises as `status`, and DeviceError when it does not come up."""
-    before = float(status(device, profile, reporter=reporter).get("uptime_seconds") or 0.0)
+    before = status(device, profile, reporter=reporter).get("pid")
     stop(device, profile, reporter=reporter)
     waited = 0.0
     while waited < RESTART_SECONDS:
         sleep(0.2)
         waited += 0.2
         now = status(device, profile, reporter=reporter)
-        if float(now.get("uptime_seconds") or 0.0) < before + waited / 2 and now.get("state") != "starting":
+        if now.get("pid") != before and now.get("state") != "starting":
             return now
     raise DeviceError(
         f"{device.name}: the agent did not come up again within {RESTART_SECONDS:.0f} s", device=device.name,
@@ -100,7 +101,7 @@ def uninstall(device: Device, profile: Profile, *, reporter: Reporter) -> bool:
 
 def remove_argv(endpoint: Endpoint) -> tuple[str, ...]:
     """The command that removes an agent."""
-    return _checked((*endpoint.python, "-c", REMOVER, endpoint.root))
+    return install_argv(endpoint, REMOVER)
 
 
 def _removed(stream: Channel, device: Device) -> bool:

@@ -102,7 +102,7 @@ def _hop(
     if not _HOST.fullmatch(alias):
         raise ConfigError(f"not the name or address of a host: {alias!r:.80}", hint="edgeship device show NAME")
     options = _lookup(config, alias)
-    if options.get("proxycommand", "none").lower() != "none" and "proxyjump" not in options:
+    if options.get("proxycommand") and "proxyjump" not in options:
         raise ConfigError(f"{alias}: ProxyCommand of ~/.ssh/config is not supported yet", hint="use ProxyJump")
     host = str(options["hostname"])
     name = user or str(options.get("user") or default_user or getpass.getuser())

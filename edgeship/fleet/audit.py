@@ -23,7 +23,7 @@ GENESIS = "0" * 64
 _HEAD = "audit_head"
 
 #: Actions that change what a device serves; the dashboard marks them on the time axis.
-DEPLOYMENTS = ("deploy", "rollback", "refused")
+DEPLOYMENTS = ("deploy.good", "deploy.failed")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Entry:
     id: int
     at: float  # seconds since 1970, host clock
     actor: str  # user@host
-    action: str  # deploy | rollback | refused | device.add | device.remove | …
+    action: str  # deploy.good | deploy.failed | release.publish | device.add | …
     subject: str  # mostly a device's name
     detail: Mapping[str, Any]
     previous: str

@@ -16,10 +16,12 @@ import numpy as np
 from edgeship.runtime.window import bucket_value
 
 BUCKETS = 1400  # bucket 1399 is 12 days; what a device claims beyond is counted there
-CAP = 1 << 40  # of any count in the store, so that no sum over a fleet overflows 64 bits
+CAP = 1 << 40  # of any count in the store: 8 million of them add up within 64 bits
 
 _HEADER = struct.Struct("<cH")  # width code, first bucket
-_WIDTHS = ((b"1", "<u1"), (b"2", "<u2"), (b"4", "<u4"), (b"8", "<u8"))
+_WIDTHS = ((b"1", "<u1"), (b"2", "<u2"), (b"4", "<u4"), (b"8", "<i8"))
+
+_DTYPES = {code: np.dtype(name) for code, name in _WIDTHS}
 
 
 class Histogram:
@@ -41,14 +43,13 @@ class Histogram:
         """Add the counts of a window."""
         array = self._array()
         for bucket, count in counts.items():
-            at = min(bucket, BUCKETS - 1)
-            array[at] = min(int(array[at]) + count, CAP)
+            array[min(bucket, BUCKETS - 1)] += min(count, CAP)
 
     def merge(self, other: Histogram) -> None:
         """Add another histogram."""
         if other._counts is not None:
-            array = self._array()
-            np.minimum(array + other._counts, CAP, out=array)
+            counts = self._array()
+            counts += other._counts
 
     def merge_packed(self, packed: bytes) -> None:
         """Add a histogram as `pack` wrote it."""
@@ -56,15 +57,15 @@ class Histogram:
             return
         raw = zlib.decompress(packed)
         code, first = _HEADER.unpack_from(raw)
-        counts = np.frombuffer(raw, dict(_WIDTHS)[code], offset=_HEADER.size)
-        part = self._array()[first : first + len(counts)]
-        np.minimum(part + counts.astype(np.int64), CAP, out=part)
+        counts = np.frombuffer(raw, _DTYPES[code], offset=_HEADER.size)
+        part = self._array()[first : first + counts.size]
+        part += counts
 
     def pack(self) -> bytes:
         """The smallest dense run of counts, compressed; empty bytes for an empty histogram."""
         if not self.total:
             return b""
-        array = self._array()
+        array = np.minimum(self._array(), CAP)
         used = np.flatnonzero(array)
         run = array[used[0] : used[-1] + 1]
         most = int(run.max())

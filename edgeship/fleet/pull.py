@@ -10,14 +10,15 @@ Rules this module keeps:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edgeship.deploy.device import Device
-from edgeship.errors import DeviceError, EdgeshipError, PartialFailure, StoreError
+from edgeship.deploy.fleet_run import JOBS, Outcome, fleet_run
+from edgeship.deploy.transport import clean
+from edgeship.errors import DeviceError, EdgeshipError, StoreError
 from edgeship.fleet.ingest import Ingested, cursor, ingest, parse_batch
 from edgeship.fleet.store import FleetStore
 from edgeship.fleet.timeline import Contact
@@ -46,7 +47,13 @@ class Answer(Protocol):
 class Client(Protocol):
     """What is needed of `edgeship.deploy.client.AgentClient`."""
 
-    def request(self, op: str, /, **fields: Any) -> Answer:
+    def request(
+        self,
+        op: str,
+        data: bytes | Iterable[bytes] | None = None,
+        on_event: Callable[[Mapping[str, Any]], None] | None = None,
+        **fields: Any,
+    ) -> Answer:
         """Ask for one operation and wait for its answer."""
         ...
 
@@ -56,26 +63,24 @@ Connect = Callable[[Device], AbstractContextManager[Client]]
 
 @dataclass(frozen=True)
 class Pulled:
-    """What a pull brought from one device; `error` where it ended early."""
+    """What a pull brought from one device."""
 
     device: str
     stored: int = 0
     duplicates: int = 0
     missing: int = 0  # windows that the device no longer has
-    error: EdgeshipError | None = None
 
     def encode(self) -> dict[str, Any]:
         """To what `json.dumps` takes."""
         return {
             "device": self.device, "stored": self.stored, "duplicates": self.duplicates, "missing": self.missing,
-            "error": None if self.error is None else str(self.error),
         }  # fmt: skip
 
 
 def pull(
-    devices: Sequence[Device], connect: Connect, store: FleetStore, reporter: Reporter, *, jobs: int = 16
-) -> list[Pulled]:
-    """Pull from many devices at once; never raises for a device, see `failure`.
+    devices: Sequence[Device], connect: Connect, store: FleetStore, reporter: Reporter, *, jobs: int = JOBS
+) -> list[Outcome[Pulled]]:
+    """Pull from many devices at once; `deploy.fleet_run.fold` makes one error of the outcomes.
 
     Args:
         devices: of the store.
@@ -83,91 +88,66 @@ def pull(
         store: where windows and contacts go.
         reporter: told a step "pull" for each device.
         jobs: devices at the same time.
-
-    Raises:
-        StoreError: the database failed.
     """
-    return _each(devices, lambda device: pull_one(device, connect, store, reporter), jobs)
+    return fleet_run(devices, lambda device: pull_one(device, connect, store, reporter), jobs)
 
 
 def contact(
-    devices: Sequence[Device], connect: Connect, store: FleetStore, reporter: Reporter, *, jobs: int = 16
-) -> list[Pulled]:
+    devices: Sequence[Device], connect: Connect, store: FleetStore, reporter: Reporter, *, jobs: int = JOBS
+) -> list[Outcome[None]]:
     """Ask many devices for their status alone, and note it. As `pull` otherwise."""
-    return _each(devices, lambda device: _contact_one(device, connect, store, reporter), jobs)
-
-
-def failure(outcomes: Iterable[Pulled]) -> EdgeshipError | None:
-    """The one error that stands for all: the device's own when there is one device, or all failed alike."""
-    known = list(outcomes)
-    failed = {outcome.device: outcome.error for outcome in known if outcome.error is not None}
-    if not failed:
-        return None
-    errors = list(failed.values())
-    if len(known) == 1:
-        return errors[0]
-    said = f"{len(failed)} of {len(known)} devices could not be reached or read"
-    if len(failed) == len(known) and len({type(error) for error in errors}) == 1:
-        alike = PartialFailure(said, failed, hint=errors[0].hint)
-        alike.exit_code = errors[0].exit_code
-        return alike
-    return PartialFailure(said, failed, hint="edgeship status")
+    return fleet_run(devices, lambda device: contact_one(device, connect, store, reporter), jobs)
 
 
 def pull_one(device: Device, connect: Connect, store: FleetStore, reporter: Reporter) -> Pulled:
-    """Pull everything that one device holds and the store lacks."""
+    """Pull everything that one device holds and the store lacks.
+
+    Raises:
+        DeviceError: what happened on the way to the device or there, also noted as its contact; what was committed
+            before stays.
+        StoreError: the database failed.
+    """
     step = Step("pull", device.name)
     reporter.started(step)
-    got = Pulled(device.name)
-    try:
-        with connect(device) as client:
-            clocks = _ask_status(device, client, store)
-            for done in _pages(device, client, store, clocks):
-                got = Pulled(
-                    device.name, got.stored + done.stored, got.duplicates + done.duplicates,
-                    got.missing + sum(gap.missing for gap in done.gaps),
-                )  # fmt: skip
-    except StoreError:
-        raise
-    except (EdgeshipError, ProtocolError) as error:
-        return _failed(device, error, store, got)
+    parts: list[Ingested] = []
+    with _noted(device, store), connect(device) as client:
+        clocks = _ask_status(device, client, store)
+        parts.extend(_pages(device, client, store, clocks))
+    got = Pulled(
+        device.name, sum(part.stored for part in parts), sum(part.duplicates for part in parts),
+        sum(gap.missing for part in parts for gap in part.gaps),
+    )  # fmt: skip
     text = f"{got.stored} windows" + (f", {got.missing} lost on the device" if got.missing else "")
     reporter.finished(step, text, got.encode())
     return got
 
 
-def _contact_one(device: Device, connect: Connect, store: FleetStore, reporter: Reporter) -> Pulled:
+def contact_one(device: Device, connect: Connect, store: FleetStore, reporter: Reporter) -> None:
+    """Ask one device for its status and note it. Raises as `pull_one`."""
     step = Step("contact", device.name)
     reporter.started(step)
+    with _noted(device, store), connect(device) as client:
+        _ask_status(device, client, store)
+    reporter.finished(step, "reached")
+
+
+@contextmanager
+def _noted(device: Device, store: FleetStore) -> Iterator[None]:
+    """Note a failure as the device's contact, and name it where it is not telemetry."""
     try:
-        with connect(device) as client:
-            _ask_status(device, client, store)
+        yield
     except StoreError:
         raise
-    except (EdgeshipError, ProtocolError) as error:
-        return _failed(device, error, store, Pulled(device.name))
-    reporter.finished(step, "reached")
-    return Pulled(device.name)
-
-
-def _each(devices: Sequence[Device], job: Callable[[Device], Pulled], jobs: int) -> list[Pulled]:
-    if len(devices) == 1:
-        return [job(devices[0])]
-    with ThreadPoolExecutor(max_workers=max(1, min(jobs, len(devices)))) as pool:
-        return list(pool.map(job, devices))
-
-
-def _failed(device: Device, error: EdgeshipError | ProtocolError, store: FleetStore, got: Pulled) -> Pulled:
-    mine = error if isinstance(error, EdgeshipError) else _not_telemetry(device, error)
-    store.record_contact(device.name, error=str(mine))
-    return Pulled(device.name, got.stored, got.duplicates, got.missing, mine)
-
-
-def _not_telemetry(device: Device, error: ProtocolError) -> DeviceError:
-    return DeviceError(
-        f"{device.name}: its telemetry is not what an agent sends: {error}", device=device.name, stage="telemetry",
-        code="protocol", hint=f"edgeship logs {device.name}",
-    )  # fmt: skip
+    except EdgeshipError as error:
+        store.record_contact(device.name, error=str(error))
+        raise
+    except ProtocolError as error:
+        named = DeviceError(
+            f"{device.name}: its telemetry is not what an agent sends: {clean(str(error))}", device=device.name,
+            stage="telemetry", code="protocol", hint=f"edgeship logs {device.name}",
+        )  # fmt: skip
+        store.record_contact(device.name, error=str(named))
+        raise named from error
 
 
 def _ask_status(device: Device, client: Client, store: FleetStore) -> Contact:
@@ -193,9 +173,7 @@ def known_status(answer: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if isinstance(value, str):
             out[key] = value[:100]
-        elif isinstance(value, bool):
-            out[key] = value
-        elif _finite(value) is not None:
+        elif isinstance(value, bool) or _finite(value) is not None:
             out[key] = value
     pss = answer.get("pss")
     if isinstance(pss, dict):

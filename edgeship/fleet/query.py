@@ -21,7 +21,7 @@ from edgeship.fleet.ingest import Gap
 from edgeship.fleet.packing import unpack
 from edgeship.fleet.schema import HOUR, MINUTE, devices, events, gaps, rollups, spools, windows
 from edgeship.fleet.store import FleetStore
-from edgeship.fleet.summary import Summary
+from edgeship.fleet.summary import COLUMNS, LEAN, Summary
 from edgeship.fleet.timeline import Placed
 
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
@@ -117,8 +117,8 @@ def totals(store: FleetStore, names: Sequence[str], of: Span, *, detail: bool = 
     with store.reading() as connection:
         ids = _ids(store, connection, names)
         for resolution, start, end in _pieces(of):
-            for row in _rows(connection, ids, resolution, start, end):
-                out.setdefault(ids[row.device_id], Summary()).merge_row(row, detail=detail)
+            for row in _rows(connection, ids, resolution, start, end, COLUMNS if detail else LEAN):
+                out.setdefault(ids[row[0]], Summary()).merge_columns(row[4:])
     return out
 
 
@@ -128,8 +128,8 @@ def by_release(store: FleetStore, names: Sequence[str], of: Span) -> dict[tuple[
     with store.reading() as connection:
         ids = _ids(store, connection, names)
         for resolution, start, end in _pieces(of):
-            for row in _rows(connection, ids, resolution, start, end):
-                out.setdefault((row.model, row.counter), Summary()).merge_row(row)
+            for row in _rows(connection, ids, resolution, start, end, COLUMNS):
+                out.setdefault((row[2], row[3]), Summary()).merge_columns(row[4:])
     return dict(sorted(out.items(), key=lambda item: item[0][1], reverse=True))
 
 
@@ -162,9 +162,10 @@ def series_by_device(
                 out.setdefault(name, {}).setdefault(at, Summary()).add(placed)
         else:
             resolution = MINUTE if width % HOUR else HOUR
-            for row in _rows(connection, ids, resolution, int(of.start // width * width), math.ceil(of.end)):
-                at = row.start // width * width
-                out.setdefault(ids[row.device_id], {}).setdefault(at, Summary()).merge_row(row, detail=detail)
+            start, end = int(of.start // width * width), math.ceil(of.end)
+            for row in _rows(connection, ids, resolution, start, end, COLUMNS if detail else LEAN):
+                at = row[1] // width * width
+                out.setdefault(ids[row[0]], {}).setdefault(at, Summary()).merge_columns(row[4:])
     return {name: [Point(at, width, steps[at]) for at in sorted(steps)] for name, steps in sorted(out.items())}
 
 
@@ -248,14 +249,18 @@ def _pieces(of: Span) -> Iterator[tuple[int, int, int]]:
     yield MINUTE, last, end
 
 
-def _rows(connection: Connection, ids: dict[int, str], resolution: int, start: int, end: int) -> Iterator[Row[Any]]:
+def _rows(
+    connection: Connection, ids: dict[int, str], resolution: int, start: int, end: int, columns: Sequence[str]
+) -> Iterator[Row[Any]]:
+    """(device id, start, model, counter, *columns) of roll-ups, in the order of time."""
     base = (
-        select(rollups)
+        select(*(rollups.c[name] for name in ("device_id", "start", "model", "counter", *columns)))
         .where(rollups.c.resolution == resolution, rollups.c.start >= start, rollups.c.start < end)
         .order_by(rollups.c.start)
     )
     for query in _restricted(base, rollups.c.device_id, ids, connection):
-        yield from connection.execute(query)
+        for portion in connection.execute(query).partitions(2000):
+            yield from portion
 
 
 def _restricted(base: Select[Any], column: Any, ids: dict[int, str], connection: Connection) -> Iterable[Select[Any]]:

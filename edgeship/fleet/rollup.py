@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from edgeship.fleet.packing import unpack
 from edgeship.fleet.schema import HOUR, MINUTE, gaps, rollups, spools, windows
 from edgeship.fleet.store import FleetStore
-from edgeship.fleet.summary import Summary
+from edgeship.fleet.summary import COLUMNS, Summary
 from edgeship.fleet.timeline import Placed
 
 Key = tuple[int, int, str, int]  # resolution, start, model, counter
@@ -39,20 +39,21 @@ def add(connection: Connection, device_id: int, placed: Iterable[Placed]) -> Non
             parts.setdefault(key, Summary()).add(window)
     if not parts:
         return
-    starts = {r: [k[1] for k in parts if k[0] == r] for r in (MINUTE, HOUR)}
     known: set[Key] = set()
-    for resolution, of in starts.items():
+    columns = [rollups.c[name] for name in ("start", "model", "counter", *COLUMNS)]
+    for resolution in (MINUTE, HOUR):
+        of = [key[1] for key in parts if key[0] == resolution]
         rows = connection.execute(
-            select(rollups).where(
+            select(*columns).where(
                 rollups.c.device_id == device_id, rollups.c.resolution == resolution,
                 rollups.c.start.between(min(of), max(of)),
             )
         )  # fmt: skip
         for row in rows:
-            key = (row.resolution, row.start, row.model, row.counter)
+            key = (resolution, *row[:3])
             if key in parts:
                 known.add(key)
-                parts[key].merge_row(row)
+                parts[key].merge_columns(row[3:])
     _write(connection, device_id, parts, known)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,10 @@ MAX_CLASSES = 2000
 OTHER = "(other)"  # where classes beyond the limit are counted
 MAX_SENSORS = 128
 BINS = 20  # of confidence, over [0, 1]
+
+#: Columns of a roll-up in the order of `Summary.merge_columns`; the lean ones are read several times faster.
+LEAN = ("first", "last", "windows", "seconds", "ok", "failed", "refused", "restarts", "latency")
+COLUMNS = (*LEAN, "compute", "detail")
 
 #: Events that count as a restart of the worker.
 RESTARTS = ("worker-exit",)
@@ -100,9 +104,9 @@ class Summary:
         self.first, self.last = min(self.first, placed.start), max(self.last, placed.end)
         self.windows += 1
         self.seconds += placed.end - placed.start
-        self.ok = min(self.ok + window.ok, CAP)
-        self.failed = min(self.failed + window.failed, CAP)
-        self.refused = min(self.refused + window.refused, CAP)
+        self.ok += window.ok
+        self.failed += window.failed
+        self.refused += window.refused
         self.restarts += sum(event["kind"] in RESTARTS for event in window.events)
         if window.latency:
             self.latency.add(window.latency)
@@ -110,35 +114,42 @@ class Summary:
             self.compute.add(window.compute)
         self._add_classes(window.classes)
         for index, count in enumerate(window.confidence):
-            self.confidence[index] = min(self.confidence[index] + count, CAP)
+            self.confidence[index] += count
         for name, value in window.sensors.items():
             self._add_reading(name, Reading(1, value, value, value, value, placed.end))
 
     def merge(self, other: Summary) -> None:
         """Add another interval."""
-        self.merge_scalars(other)
+        self._merge_scalars(
+            other.first, other.last, other.windows, other.seconds, other.ok, other.failed, other.refused, other.restarts
+        )
         self.latency.merge(other.latency)
         self.compute.merge(other.compute)
         self._add_classes(other.classes)
-        self.confidence = [min(a + b, CAP) for a, b in zip(self.confidence, other.confidence, strict=True)]
+        if other.samples:
+            self.confidence = [a + b for a, b in zip(self.confidence, other.confidence, strict=True)]
         for name, reading in other.sensors.items():
             self._add_reading(name, Reading(**vars(reading)))
 
-    def merge_scalars(self, other: Any) -> None:
-        """Add the counters alone of another summary, or of a row of the roll-ups."""
-        self.first, self.last = min(self.first, other.first), max(self.last, other.last)
-        self.windows += other.windows
-        self.seconds += other.seconds
-        self.ok = min(self.ok + other.ok, CAP)
-        self.failed = min(self.failed + other.failed, CAP)
-        self.refused = min(self.refused + other.refused, CAP)
-        self.restarts += other.restarts
+    def _merge_scalars(
+        self, first: float, last: float, windows: int, seconds: float, ok: int, failed: int, refused: int, restarts: int
+    ) -> None:
+        if first < self.first:
+            self.first = first
+        if last > self.last:
+            self.last = last
+        self.windows += windows
+        self.seconds += seconds
+        self.ok += ok
+        self.failed += failed
+        self.refused += refused
+        self.restarts += restarts
 
     def _add_classes(self, classes: Mapping[str, int]) -> None:
         mine = self.classes
         for name, count in classes.items():
             known = name if name in mine or len(mine) < MAX_CLASSES else OTHER
-            mine[known] = min(mine.get(known, 0) + count, CAP)
+            mine[known] = mine.get(known, 0) + count
 
     def _add_reading(self, name: str, reading: Reading) -> None:
         if name in self.sensors:
@@ -149,39 +160,35 @@ class Summary:
     # ── the database's form ──────────────────────────────────────────────────────────────────────────────────────────
 
     def columns(self) -> dict[str, Any]:
-        """The columns of a roll-up."""
+        """The columns of a roll-up, `COLUMNS`."""
         return {
-            "first": self.first, "last": self.last, "windows": self.windows, "seconds": self.seconds, "ok": self.ok,
-            "failed": self.failed, "refused": self.refused, "restarts": self.restarts, "latency": self.latency.pack(),
-            "compute": self.compute.pack(), "detail": self._pack_detail(),
+            "first": self.first, "last": self.last, "windows": self.windows, "seconds": self.seconds,
+            "ok": min(self.ok, CAP), "failed": min(self.failed, CAP), "refused": min(self.refused, CAP),
+            "restarts": self.restarts, "latency": self.latency.pack(), "compute": self.compute.pack(),
+            "detail": self._pack_detail(),
         }  # fmt: skip
 
-    def merge_row(self, row: Any, *, detail: bool = True) -> None:
-        """Add a row of the roll-ups.
-
-        Args:
-            row: with the columns of `columns`.
-            detail: False leaves compute time, classes, confidence and sensors out, which is several times faster.
-        """
-        self.merge_scalars(row)
-        self.latency.merge_packed(row.latency)
-        if not detail:
+    def merge_columns(self, values: Sequence[Any]) -> None:
+        """Add a roll-up: the values of `COLUMNS`, or of `LEAN` alone, in that order."""
+        self._merge_scalars(*values[:8])
+        self.latency.merge_packed(values[8])
+        if len(values) == len(LEAN):
             return
-        self.compute.merge_packed(row.compute)
-        if row.detail:
-            data = json.loads(zlib.decompress(row.detail))
+        self.compute.merge_packed(values[9])
+        if values[10]:
+            data = json.loads(zlib.decompress(values[10]))
             self._add_classes(data["classes"])
             for index, count in enumerate(data["confidence"]):
-                self.confidence[index] = min(self.confidence[index] + count, CAP)
-            for name, values in data["sensors"].items():
-                self._add_reading(name, Reading(*values))
+                self.confidence[index] += count
+            for name, reading in data["sensors"].items():
+                self._add_reading(name, Reading(*reading))
 
     def _pack_detail(self) -> bytes:
         if not (self.classes or self.samples or self.sensors):
             return b""
         data = {
-            "classes": self.classes,
-            "confidence": self.confidence if self.samples else [],
+            "classes": {name: min(count, CAP) for name, count in self.classes.items()},
+            "confidence": [min(count, CAP) for count in self.confidence] if self.samples else [],
             "sensors": {n: [r.count, r.total, r.low, r.high, r.last, r.at] for n, r in self.sensors.items()},
         }
         return zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 1)

@@ -53,7 +53,11 @@ class Lab:
         self.folder, self._label = folder.resolve(), label
 
     def up(
-        self, specs: Sequence[Spec] = DEFAULTS, *, server: str | None = None, say: Callable[[str], None] = lambda _: None
+        self,
+        specs: Sequence[Spec] = DEFAULTS,
+        *,
+        server: str | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> list[Device]:
         """Make these devices where they are not, give them power where they have none.
 
@@ -131,8 +135,8 @@ class Lab:
             server=kind, host_key=public, arch=platform.machine(), disk_bytes=spec.disk_bytes,
             python=sshd.python_command()[0] if kind == "sshd" else fallback.python_command(),
         )  # fmt: skip
-        module = sshd if kind == "sshd" else fallback
-        module.prepare(folder, device, host_key, self._authorized())
+        prepare = sshd.prepare if kind == "sshd" else fallback.prepare
+        prepare(folder, device, host_key, self._authorized())
         virtual.save(folder, device)
         return device
 
@@ -140,8 +144,7 @@ class Lab:
         if device.running:
             return device
         folder = self.folder / device.name
-        module = sshd if device.server == "sshd" else fallback
-        started = module.start(folder, device)
+        started = sshd.start(folder, device) if device.server == "sshd" else fallback.start(folder, device)
         virtual.save(folder, started)
         virtual.wait_for_ssh(started, folder / "log")
         return started

@@ -61,3 +61,68 @@ def start(folder: Path, device: Virtual) -> Virtual:
     finally:
         os.close(log)
     return replace(device, first=Process.of(pid))
+
+
+def main(folder: Path) -> None:
+    """Be the server of the device in `folder`, until killed."""
+    # Processes that a command leaves behind come to this one, and end with it.
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    asyncio.run(_serve(folder, virtual.load(folder)))
+
+
+async def _serve(folder: Path, device: Virtual) -> None:
+    import asyncssh
+
+    home = folder / "home"
+    environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(home), "USER": device.user,
+                   "LANG": "C.UTF-8"}  # fmt: skip
+    for hook in sorted((home / ".termux" / "boot").glob("*")):
+        await _spawn(["/bin/sh", str(hook)], home, environment, asyncio.subprocess.DEVNULL)
+
+    async def handle(process: asyncssh.SSHServerProcess[bytes]) -> None:
+        child = await _spawn(["/bin/sh", "-c", process.command or "exec /bin/sh"], home, environment,
+                             asyncio.subprocess.PIPE)  # fmt: skip
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        incoming = asyncio.ensure_future(_into(process.stdin, child.stdin))
+        await asyncio.gather(_out(child.stdout, process.stdout), _out(child.stderr, process.stderr))
+        status = await child.wait()
+        incoming.cancel()
+        process.exit(status if status >= 0 else 128 - status)
+
+    async with await asyncssh.listen(
+        "127.0.0.1", device.port, server_host_keys=[str(folder / "etc" / "host_key")], process_factory=handle,
+        authorized_client_keys=str(folder / "etc" / "authorized_keys"), encoding=None, allow_scp=False,
+    ) as server:  # fmt: skip
+        await server.wait_closed()
+
+
+async def _spawn(argv: list[str], home: Path, environment: dict[str, str], pipe: int) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *argv, stdin=pipe, stdout=pipe, stderr=pipe, cwd=home, env=environment, start_new_session=True
+    )
+
+
+async def _into(source: asyncssh.SSHReader[bytes], target: asyncio.StreamWriter) -> None:
+    import asyncssh
+
+    with suppress(OSError, asyncssh.Error):
+        while data := await source.read(_CHUNK):
+            target.write(data)
+            await target.drain()
+    with suppress(OSError):
+        target.close()
+
+
+async def _out(source: asyncio.StreamReader, target: asyncssh.SSHWriter[bytes]) -> None:
+    import asyncssh
+
+    with suppress(OSError, asyncssh.Error):
+        while data := await source.read(_CHUNK):
+            target.write(data)
+            await target.drain()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

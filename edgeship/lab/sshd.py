@@ -1,7 +1,7 @@
 """A virtual device made of Debian's sshd inside bubblewrap: own processes, home, hostname, host key and boot id.
 
-The first process of its process namespace is bubblewrap's reaper; killing that ends everything in it at once, as a power
-cut does, while the files stay. It is not tied to the command that started it (no --die-with-parent).
+The first process of its process namespace is bubblewrap's reaper; killing that ends everything in it at once, as a
+power cut does, while the files stay. It is not tied to the command that started it (no --die-with-parent).
 """
 
 from __future__ import annotations

@@ -57,6 +57,18 @@ class Process:
                 raise DeviceError(f"process {self.pid} does not end", hint=f"kill -9 {self.pid}")
             time.sleep(0.01)
 
+    def kill_tree(self) -> None:
+        """End it and everything that descends from it. It must be a subreaper, so that nothing has left the tree."""
+        if self.alive:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGSTOP)  # no new children
+            while below := [p for p in _descendants(self.pid) if p.alive]:
+                for process in below:
+                    with suppress(ProcessLookupError):
+                        os.kill(process.pid, signal.SIGKILL)
+                time.sleep(0.01)
+        self.kill()
+
 
 @dataclass(frozen=True)
 class Virtual:
@@ -83,9 +95,10 @@ class Virtual:
 
     def off(self) -> Virtual:
         """Cut the power; gives the record without processes."""
-        for process in (self.first, self.outer):
-            if process is not None:
-                process.kill()
+        if self.first is not None:
+            self.first.kill() if self.server == "sshd" else self.first.kill_tree()
+        if self.outer is not None:
+            self.outer.kill()
         return replace(self, first=None, outer=None)
 
     def device(self, identity: Path) -> Device:
@@ -143,10 +156,26 @@ def wait_for_ssh(virtual: Virtual, log: Path) -> None:
                       log=lines, hint=f"the whole log: {log}")  # fmt: skip
 
 
+def _descendants(pid: int) -> list[Process]:
+    parents = {int(path.name): _fields(int(path.name)) for path in Path("/proc").iterdir() if path.name.isdigit()}
+    out, todo = [], [pid]
+    while todo:
+        parent = todo.pop()
+        children = [child for child, fields in parents.items() if fields and int(fields[1]) == parent]
+        out += [Process.of(child) for child in children]
+        todo += children
+    return out
+
+
 def _stat(pid: int) -> tuple[str, int]:
     """State letter and start time of a process; ("X", 0) when there is none."""
+    fields = _fields(pid)
+    return (fields[0], int(fields[19])) if fields else ("X", 0)
+
+
+def _fields(pid: int) -> list[str]:
+    """What /proc says of a process behind its name: state, parent, …; start time is the 20th."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
-        return "X", 0
-    return fields[0], int(fields[19])
+        return []

@@ -6,12 +6,18 @@ pushed what, whether the check was skipped, and how it ended on each device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeship import dataset, libraries
+from edgeship.bench import device as bench
+from edgeship.bench import record as records
+from edgeship.bench import report
+from edgeship.bench.protocol import BenchOptions
 from edgeship.config import Project
 from edgeship.dataset import Dataset
+from edgeship.deploy.contact import open_agent
 from edgeship.deploy.device import Device
 from edgeship.deploy.fleet_run import fleet_run, raise_for
 from edgeship.deploy.perform import Deployed
@@ -25,10 +31,12 @@ from edgeship.push.rollout import Rollout
 from edgeship.release.build import Draft, DraftVariant, PublishedRelease, publish
 from edgeship.release.repository import Repository
 from edgeship.reporter import Reporter, Step
-from edgeship.targets.base import Target, Variant
+from edgeship.runtime.manifest import Manifest
+from edgeship.targets import registry
+from edgeship.targets.base import Variant
 
-#: Measures one device after a deploy and says so in a line: bound to `edgeship.bench` by the caller.
-Bench = Callable[[Device], str]
+#: What a push measures on each device at its end; `edgeship bench run` measures longer.
+BENCH = BenchOptions(runs=512, warmup=32, max_seconds=5.0)
 
 
 @dataclass(frozen=True)
@@ -44,18 +52,15 @@ class Performer:
     """One push while it runs."""
 
     def __init__(
-        self, project: Project, profiles: Mapping[str, Profile], targets: Mapping[str, Target], repository: Repository,
-        store: Store, reporter: Reporter, options: Options,
+        self, project: Project, profiles: Mapping[str, Profile], repository: Repository, store: Store,
+        reporter: Reporter, options: Options,
     ) -> None:  # fmt: skip
-        self._project, self._profiles, self._targets = project, profiles, targets
-        self._repository, self._store, self._reporter, self._options = repository, store, reporter, options
+        self._project, self._profiles, self._repository = project, profiles, repository
+        self._store, self._reporter, self._options = store, reporter, options
+        self._variants = project.state / "variants"
 
-    def perform(self, plan: Plan, bench: Bench | None) -> Result:
+    def perform(self, plan: Plan) -> Result:
         """Carry a plan out.
-
-        Args:
-            plan: what to do.
-            bench: measures a device after its deploy; None: no benchmark.
 
         Raises:
             GateError: a variant breaks the budget of edgeship.toml; nothing was sent.
@@ -64,31 +69,35 @@ class Performer:
             UsageError, InputError, ConversionError: see the message.
         """
         calibration, evaluation = self._data(plan)
-        variants = {build: self._convert(plan, build, calibration) for build in plan.builds}
-        drafts, verdicts = [], {}
-        for build, variant in variants.items():
-            if broken := size_error(build, variant.bytes, self._project.budget):
-                raise GateError(broken, hint="a smaller model, another precision, or a larger [budget] max_size")
-            verdict = self._check(plan, build, variant, evaluation)
-            if verdict is not None:
-                verdicts[build.name] = verdict
-            drafts.append(self._draft(plan, build, variant, evaluation, verdict))
-        skipped = self._options.skip_check
-        approved = self._options.approved_by if skipped else None
-        release = publish(self._repository, Draft(plan.model, drafts), skipped=skipped, approved_by=approved)
-        about = {"counter": release.manifest.counter, "source_sha256": plan.source.sha256, "skipped": skipped}
-        self._store.audit("release.publish", plan.model, about | {"approved_by": approved})
+        registry.prepare(plan.source, [evaluation], self._variants)
+        made: dict[str, tuple[Variant, Verdict | None]] = {}
+        for build in plan.builds:  # two builds of one name differ in threads alone
+            if build.name not in made:
+                variant = self._convert(plan, build, calibration)
+                made[build.name] = variant, self._check(plan, build, variant, evaluation)
+        drafts = [self._draft(plan, build, evaluation, *made[build.name]) for build in plan.builds]
+        release = self._publish(plan, drafts)
         rollout = Rollout(
             self._project, self._profiles, self._repository, self._store, self._reporter, self._options.jobs,
             self._options.one_first,
         )  # fmt: skip
         outcomes = rollout.send(release, plan.devices)
-        good = [o.result for o in outcomes if o.result is not None]
-        if bench is not None:
-            # one after the other: virtual devices share this machine's processors
-            raise_for(fleet_run([o.device for o in outcomes if o.ok], self._measure(bench), 1))
+        if self._options.bench:  # one after the other: virtual devices share this machine's processors
+            raise_for(fleet_run([o.device for o in outcomes if o.ok], self._measure, 1))
         raise_for(outcomes)
-        return Result(release, verdicts, tuple(good))
+        verdicts = {name: verdict for name, (_, verdict) in made.items() if verdict is not None}
+        return Result(release, verdicts, tuple(o.result for o in outcomes if o.result is not None))
+
+    def _publish(self, plan: Plan, drafts: Sequence[DraftVariant]) -> PublishedRelease:
+        skipped = self._options.skip_check
+        approved = self._options.approved_by if skipped else None
+        release = publish(self._repository, Draft(plan.model, drafts), skipped=skipped, approved_by=approved)
+        self._store.audit(
+            "release.publish", plan.model,
+            {"counter": release.manifest.counter, "source_sha256": plan.source.sha256, "skipped": skipped,
+             "approved_by": approved},
+        )  # fmt: skip
+        return release
 
     def _data(self, plan: Plan) -> tuple[Dataset | None, Dataset]:
         """Calibration data where there is any, and evaluation data."""
@@ -106,9 +115,11 @@ class Performer:
     def _convert(self, plan: Plan, build: Build, calibration: Dataset | None) -> Variant:
         step = Step("convert", build.name)
         self._reporter.started(step)
-        variant = self._targets[build.format].build(
-            plan.source, build.precision, calibration, self._project.state / "variants", self._reporter
+        variant = registry.target(build.format).build(
+            plan.source, build.precision, calibration, self._variants, self._reporter
         )
+        if broken := size_error(build, variant.bytes, self._project.budget):
+            raise GateError(broken, hint="a smaller model, another precision, or a larger [budget] max_size")
         samples = (
             f" ({len(calibration)} calibration samples)"
             if calibration is not None and build.precision == "int8"
@@ -140,7 +151,7 @@ class Performer:
         return verdict
 
     def _draft(
-        self, plan: Plan, build: Build, variant: Variant, evaluation: Dataset, verdict: Verdict | None
+        self, plan: Plan, build: Build, evaluation: Dataset, variant: Variant, verdict: Verdict | None
     ) -> DraftVariant:  # fmt: skip
         samples = golden.make(plan.source, variant, evaluation, verdict=verdict, threads=build.threads)
         architectures = {self._arch(d) for d in plan.devices if d.profile in build.profiles}
@@ -159,13 +170,19 @@ class Performer:
     def _arch(self, device: Device) -> str:
         return device.arch or self._profiles[device.profile].hardware.arch
 
-    def _measure(self, bench: Bench) -> Callable[[Device], None]:
-        def one(device: Device) -> None:
-            step = Step("bench", device.name)
-            self._reporter.started(step)
-            self._reporter.finished(step, bench(device))
+    def _measure(self, device: Device) -> None:
+        step = Step("bench", device.name)
+        self._reporter.started(step)
+        link = open_agent(device, self._profiles[device.profile], reporter=self._reporter)
+        try:
+            record = bench.run(link.client, device, self._manifest, BENCH, clock=time.time())
+        finally:
+            link.close()
+        records.save(record, self._project.state / "bench")
+        self._reporter.finished(step, report.line(record))
 
-        return one
+    def _manifest(self, model: str, counter: int) -> Manifest:
+        return self._repository.manifest(model, counter)[0]
 
 
 def _mb(size: int) -> str:

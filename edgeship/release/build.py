@@ -164,12 +164,7 @@ def rollback(
     Raises:
         ReleaseError: there is no such release within reach.
     """
-    entry = repository.models().get(model)
-    if entry is None:
-        raise ReleaseError(f"nothing of model {model!r} was released here", hint="edgeship push MODEL")
-    if to is None:
-        to = _before(repository, model, entry.history)
-    old, _ = repository.manifest(model, to)
+    old, _ = repository.manifest(model, earlier(repository, model, to))
     created = now().strftime("%Y-%m-%dT%H:%M:%SZ")
     files = [File(repository.blob(ref.sha256), ref) for ref in references(old)]
 
@@ -177,6 +172,17 @@ def rollback(
         return replace(old, counter=counter, created=created, approved_by=approved_by or old.approved_by)
 
     return PublishedRelease(*repository.publish(model, manifest, files))
+
+
+def earlier(repository: Repository, model: str, to: int | None = None) -> int:
+    """Counter of the release that `rollback` brings back. Raises ReleaseError when there is none within reach."""
+    entry = repository.models().get(model)
+    if entry is None:
+        raise ReleaseError(f"nothing of model {model!r} was released here", hint="edgeship push MODEL")
+    if to is None:
+        return _before(repository, model, entry.history)
+    repository.manifest(model, to)
+    return to
 
 
 def _before(repository: Repository, model: str, history: Sequence[tuple[int, str]]) -> int:

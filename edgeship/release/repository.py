@@ -109,9 +109,9 @@ class Repository:
                 root.add_key(keys.signers[role].public_key, role)
             state = State(Metadata(root), Metadata(Targets(expires=self._expiry("targets"))),
                           Metadata(Snapshot()), Metadata(Timestamp()))  # fmt: skip
-            self._write("1.root.json", self._sign(state.root))
             self._write("1.targets.json", self._sign(state.targets))
             self._commit(state, snapshot_version=1, timestamp_version=1)
+            self._write("1.root.json", self._sign(state.root))  # last: with it the repository exists
         return self
 
     @classmethod
@@ -373,7 +373,7 @@ class Repository:
 
 def exists(folder: Path) -> bool:
     """Whether `folder` holds a repository."""
-    return (folder / "metadata" / "timestamp.json").is_file()
+    return (folder / "metadata" / "1.root.json").is_file()
 
 
 def references(manifest: Manifest) -> list[FileRef]:

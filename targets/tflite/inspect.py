@@ -89,7 +89,7 @@ def _spec(name: str, tensor: Tensor, *, batch_may_be_open: bool) -> TensorSpec:
 
 @dataclass(frozen=True)
 class Weights:
-    """What the weights are made of. Vectors (biases, scales of a normalization) count as elements, not in the shares."""
+    """What the weights are made of. Vectors (biases, scales of a normalization) are elements, and not in the shares."""
 
     elements: int
     int8_share: float  # of the elements of matrices and kernels; 1.0 where there are none
@@ -150,5 +150,3 @@ def _builtin_names() -> dict[int, str]:
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
     return {code: name for name, code in vars(BuiltinOperator).items() if isinstance(code, int)}
-
-

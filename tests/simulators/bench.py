@@ -1,4 +1,4 @@
-"""Benchmark records made from a seed, and a worker that answers `bench` from a list."""
+"""Benchmark records made from a seed, a worker and an agent that answer `bench` from a list."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from edgeship.bench.record import (
     Record,
     Software,
 )
+from edgeship.runtime.wire import json_frame, read_json
 
 
 def latencies(n: int = 512, *, median: float = 100.0, seed: int = 1) -> list[float]:
@@ -62,3 +63,50 @@ class FakeWorker:
     def __call__(self, op: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         self.asked.append((op, dict(fields)))
         return self.answer
+
+
+# ── a device ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+FACTS = {
+    "arch": "aarch64", "python": "3.11.2", "libc": ["glibc", "2.36"], "ctypes": True, "lzma": True, "libstdcxx": True,
+    "disk_free_bytes": 1 << 30, "cores": 4, "memory_bytes": 8 << 30, "kernel": "6.12", "os": "Debian 12",
+    "board": "Raspberry Pi 5",
+}  # fmt: skip
+HELLO = {
+    "protocol": 1, "agent": "0.1.0", "agent_sha256": "ef" * 32, "enrolled": True, "root_sha256": None, "name": "pi",
+    "clock_skew_seconds": 0.0,
+}  # fmt: skip
+STATUS = {"model": "digits", "counter": 3, "format": "tflite", "precision": "int8",
+          "sensors": {"load": 0.4, "temperature_celsius": 51.5}}  # fmt: skip
+BENCH = {"latencies_us": latencies(100), "warmup": 32, "pss_bytes": 16_000_000, "rss_bytes": 17_000_000,
+         "cpu_seconds": 0.0105}  # fmt: skip
+
+
+class Agent:
+    """A byte stream with an agent behind it that answers from a table."""
+
+    def __init__(self, **answers: Mapping[str, Any]) -> None:
+        self.answers = {"hello": HELLO, "facts": FACTS, "status": STATUS, "bench": BENCH, **answers}
+        self.asked: list[dict[str, Any]] = []
+        self._out = bytearray()
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+
+        def read(n: int) -> bytes:
+            nonlocal view
+            part, view = bytes(view[:n]), view[n:]
+            return part
+
+        request = read_json(read)
+        assert request is not None
+        self.asked.append(request)
+        self._out += json_frame({"id": request["id"], "ok": True, "result": dict(self.answers[request["op"]])})
+
+    def read(self, n: int) -> bytes:
+        part = bytes(self._out[:n])
+        del self._out[:n]
+        return part
+
+    def close(self) -> None:
+        pass

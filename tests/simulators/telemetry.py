@@ -232,13 +232,11 @@ def fill(store: FleetStore, now: float, *, hours: float = 24.0, spread: int = 14
         store.save_device(board.device)
         ingest(store, board.name, windows[board.name], Contact(host=now, clock=now))
         store.audit(
-            "deploy", board.name,
-            {"model": "digits", "counter": 1, "precision": "int8", "sent_bytes": 2_870_112, "seconds": 1.6},
+            "deploy.good", board.name, {"model": "digits", "counter": 1, "bytes": 2_870_112},
         )  # fmt: skip
         if rolled + index * 400 < now:
             store.audit(
-                "deploy", board.name,
-                {"model": "digits", "counter": 2, "precision": "int8", "sent_bytes": 301_776, "seconds": 0.7},
+                "deploy.good", board.name, {"model": "digits", "counter": 2, "bytes": 301_776},
             )  # fmt: skip
         status = {"state": "serving", "model": "digits", "counter": 2, "precision": "int8", "format": "tflite",
                   "agent": "0.1.0", "uptime_seconds": hours * 3600, "worker_restarts": 0,

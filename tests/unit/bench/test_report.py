@@ -119,7 +119,7 @@ def test_the_table_for_a_pull_request() -> None:
     lines = text.splitlines()
     assert lines[0].startswith("| target | model | median |")
     assert len({line.count(" | ") for line in lines[:4] if line.startswith("| ")}) == 1
-    assert "- pi: hot \\| and slow" in text
+    assert "- pi · tflite int8: hot \\| and slow" in text
     assert "- orin · onnx int8 against pi · tflite int8: 2.4" in text
     assert "budget" not in lines[0]  # a column that says nothing is left out
 

@@ -17,7 +17,7 @@ UNDO = "DROP TRIGGER audit_no_update; DROP TRIGGER audit_no_delete;"
 def store(tmp_path: Path) -> Iterator[FleetStore]:
     with FleetStore.open(tmp_path / "f.db") as opened:
         for number in range(1, 6):
-            opened.audit("deploy", "pi", {"model": "digits", "counter": number})
+            opened.audit("deploy.good", "pi", {"model": "digits", "counter": number})
         yield opened
 
 
@@ -73,10 +73,10 @@ def test_a_rehashed_entry_breaks_the_one_behind_it(store: FleetStore, tmp_path: 
 
 def test_entries_are_found_by_subject_and_action(store: FleetStore) -> None:
     store.audit("device.add", "jetson", {})
-    store.audit("rollback", "pi", {"model": "digits", "counter": 4})
+    store.audit("deploy.failed", "pi", {"model": "digits", "counter": 4})
     assert [e.subject for e in store.entries(subject="jetson")] == ["jetson"]
     assert [e.release for e in store.deployments(limit=2)] == ["digits #4", "digits #5"]
-    assert store.entries(limit=1)[0].encode()["action"] == "rollback"
+    assert store.entries(limit=1)[0].encode()["action"] == "deploy.failed"
     assert store.entries(actions=["device.add"])[0].release == ""
     with store.reading() as connection:
         assert audit.read(connection, until=0.0) == []
@@ -87,5 +87,5 @@ def test_the_actor_is_known_even_without_a_name(monkeypatch: pytest.MonkeyPatch)
         raise KeyError
 
     assert "@" in audit.actor()
-    monkeypatch.setattr(audit.getpass, "getuser", nobody)
+    monkeypatch.setattr("getpass.getuser", nobody)
     assert audit.actor().startswith("unknown@")

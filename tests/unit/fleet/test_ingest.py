@@ -17,6 +17,7 @@ from edgeship.fleet import query, rollup
 from edgeship.fleet.ingest import MAX_BATCH, cursor, ingest, parse_batch
 from edgeship.fleet.schema import rollups
 from edgeship.fleet.store import FleetStore
+from edgeship.fleet.summary import COLUMNS, Summary
 from edgeship.fleet.timeline import Contact
 from edgeship.runtime.errors import ProtocolError
 from edgeship.runtime.window import Window
@@ -46,8 +47,8 @@ def rolled(store: FleetStore) -> list[tuple[Any, ...]]:
         rows = connection.execute(select(rollups).order_by(*rollups.primary_key.columns)).all()
     out = []
     for row in rows:
-        summary = query.Summary()
-        summary.merge_row(row)
+        summary = Summary()
+        summary.merge_columns([getattr(row, name) for name in COLUMNS])
         sensors = {n: (r.count, round(r.total, 6), r.low, r.high, r.last) for n, r in summary.sensors.items()}
         key = (row.resolution, row.start, row.device_id, row.model, row.counter, row.windows, row.ok, row.failed)
         out.append(

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from edgeship.deploy.device import Device
-from edgeship.errors import AuthError, DeviceError, EdgeshipError, PartialFailure, StoreError, UnreachableError
+from edgeship.deploy.fleet_run import fold
+from edgeship.errors import AuthError, DeviceError, PartialFailure, StoreError, UnreachableError
 from edgeship.fleet import pull as pulling
 from edgeship.fleet import query
 from edgeship.fleet.ingest import cursor
-from edgeship.fleet.pull import contact, failure, known_status, pull, pull_one
+from edgeship.fleet.pull import contact, known_status, pull, pull_one
 from edgeship.fleet.store import FleetStore
 from edgeship.reporter import Reporter, Step
 from tests.simulators.telemetry import Agent, window
@@ -34,12 +35,16 @@ def windows(*seqs: int, **fields: Any) -> list[Any]:
     return [window(n, **fields) for n in seqs]
 
 
+def run(agent: Any, store: FleetStore, reporter: Reporter | None = None) -> Any:
+    return pull_one(PI, lambda _device: agent, store, reporter or Reporter())
+
+
 def test_everything_comes_once_and_is_acknowledged(store: FleetStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulling, "PAGE", 4)
     agent = Agent(windows(*range(1, 11)), clock=NOW)
-    got = pull_one(PI, lambda _device: agent, store, Reporter())
-    assert (got.stored, got.error, agent.acked, agent.closed) == (10, None, 10, True)
-    again = pull_one(PI, lambda _device: agent, store, Reporter())
+    got = run(agent, store)
+    assert (got.stored, agent.acked, agent.closed) == (10, 10, True)
+    again = run(agent, store)
     assert (again.stored, again.duplicates) == (0, 0)
     asked = [a for a in agent.asked if "after" in a]
     assert [(a["spool"], a["after"]) for a in asked] == [(None, 0), ("spool-a", 4), ("spool-a", 8), ("spool-a", 10)]
@@ -53,10 +58,9 @@ def test_nothing_is_acknowledged_before_it_is_committed(store: FleetStore, monke
     monkeypatch.setattr(pulling, "ingest", broken)
     agent = Agent(windows(1))
     with pytest.raises(StoreError):
-        pull([PI], lambda _device: agent, store, Reporter())
-    with pytest.raises(StoreError):
-        contact([PI], lambda _device: _raise(StoreError("gone")), store, Reporter())
+        run(agent, store)
     assert agent.acked is None
+    assert store.contacts()["pi"].error is None  # the device is not to blame
 
 
 def _raise(error: Exception) -> Any:
@@ -71,21 +75,21 @@ def test_a_connection_that_breaks_after_the_commit_doubles_nothing(store: FleetS
             raise UnreachableError("the connection broke", device="pi")
 
     agent.answer = breaks
-    first = pull_one(PI, lambda _device: agent, store, Reporter())
-    assert isinstance(first.error, UnreachableError)
+    with pytest.raises(UnreachableError):
+        run(agent, store)
     assert store.contacts()["pi"].error == "the connection broke"
     agent.answer = lambda _op, _fields: None
     agent.windows += windows(4)
-    assert pull_one(PI, lambda _device: agent, store, Reporter()).stored == 1
+    assert run(agent, store).stored == 1
     assert query.totals(store, ["pi"], ALL)["pi"].windows == 4
     assert store.contacts()["pi"].error is None
 
 
 def test_a_new_spool_is_read_from_its_beginning(store: FleetStore) -> None:
     agent = Agent(windows(1, 2, 3), clock=NOW)
-    pull_one(PI, lambda _device: agent, store, Reporter())
+    run(agent, store)
     agent.windows = windows(1, 2, spool="spool-b", boot="boot-b")
-    assert pull_one(PI, lambda _device: agent, store, Reporter()).stored == 2
+    assert run(agent, store).stored == 2
     at = cursor(store, "pi")
     assert at is not None
     assert at.spool == "spool-b"
@@ -97,7 +101,7 @@ def test_windows_that_the_device_lost_are_told(store: FleetStore) -> None:
             said.append(f"{step.subject}: {summary}")
 
     said: list[str] = []
-    got = pull_one(PI, lambda _device: Agent(windows(1, 5), clock=NOW), store, Told())
+    got = run(Agent(windows(1, 5), clock=NOW), store, Told())
     assert got.missing == 3
     assert said == ["pi: 2 windows, 3 lost on the device"]
 
@@ -105,7 +109,7 @@ def test_windows_that_the_device_lost_are_told(store: FleetStore) -> None:
 def test_the_clock_at_contact_places_the_windows(store: FleetStore) -> None:
     past = -30 * 365 * 86_400.0
     agent = Agent(windows(1, 2, start=NOW - 120 + past), clock=NOW + past)
-    pull_one(PI, lambda _device: agent, store, Reporter())
+    run(agent, store)
     assert query.newest(store)["pi"].end == pytest.approx(NOW)
     assert store.contacts()["pi"].skew == pytest.approx(-past)
 
@@ -119,26 +123,12 @@ def test_many_devices_and_one_that_fails(store: FleetStore) -> None:
         return agents[device.name]
 
     outcomes = pull([PI, JETSON], connect, store, Reporter())
-    assert [(o.device, o.stored, o.error is None) for o in outcomes] == [("pi", 1, True), ("jetson", 0, False)]
-    folded = failure(outcomes)
+    assert [(o.device.name, o.result and o.result.stored) for o in outcomes] == [("pi", 1), ("jetson", None)]
+    folded = fold(outcomes)
     assert isinstance(folded, PartialFailure)
     assert (folded.exit_code, list(folded.failures)) == (3, ["jetson"])
-    assert outcomes[1].encode()["error"] == "host key changed"
-
-
-@pytest.mark.parametrize(
-    ("errors", "code"),
-    [
-        ([None, None], None),
-        ([UnreachableError("x")], 5),
-        ([UnreachableError("x"), UnreachableError("y")], 5),
-        ([AuthError("x"), UnreachableError("y")], 3),
-        ([None, UnreachableError("y")], 3),
-    ],
-)
-def test_errors_are_folded_into_one_exit_code(errors: list[EdgeshipError | None], code: int | None) -> None:
-    folded = failure([pulling.Pulled(f"d{i}", error=error) for i, error in enumerate(errors)])
-    assert (folded.exit_code if folded else None) == code
+    assert outcomes[0].result is not None
+    assert outcomes[0].result.encode() == {"device": "pi", "stored": 1, "duplicates": 0, "missing": 0}
 
 
 @pytest.mark.parametrize(
@@ -153,9 +143,9 @@ def test_errors_are_folded_into_one_exit_code(errors: list[EdgeshipError | None]
 def test_a_device_that_lies_is_an_error_of_that_device(store: FleetStore, lie: dict[str, Any]) -> None:
     agent = Agent([], clock=NOW)
     agent.answer = lambda op, fields: lie if op == "telemetry" and "ack" not in fields else None
-    got = pull_one(PI, lambda _device: agent, store, Reporter())
-    assert isinstance(got.error, DeviceError)
-    assert (got.error.code, got.error.device) == ("protocol", "pi")
+    with pytest.raises(DeviceError) as caught:
+        run(agent, store)
+    assert (caught.value.code, caught.value.device) == ("protocol", "pi")
     assert "not what an agent sends" in str(store.contacts()["pi"].error)
 
 
@@ -169,7 +159,7 @@ def test_a_contact_asks_for_the_status_alone(store: FleetStore) -> None:
 
 
 def test_a_device_without_a_clock_has_no_skew(store: FleetStore) -> None:
-    pull_one(PI, lambda _device: Agent(windows(1)), store, Reporter())
+    run(Agent(windows(1)), store)
     assert store.contacts()["pi"].skew is None
 
 

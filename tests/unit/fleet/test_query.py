@@ -95,7 +95,7 @@ def test_a_step_below_a_minute_becomes_a_minute_where_windows_are_many(
     store: FleetStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(query, "_RAW", 0)
-    assert [p.step for p in query.series(store, ["a"], Span(START, START + 59), 15)] == [60]
+    assert [p.step for p in query.series(store, ["a"], Span(START, START + 90), 15)] == [60, 60]
 
 
 def test_releases_are_kept_apart(store: FleetStore) -> None:

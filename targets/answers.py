@@ -1,0 +1,112 @@
+"""Runs models over data in the engine that devices use; answers are kept by content.
+
+Models run in a child process like everything that reads one. The engine is the device's (`edgeship.runtime.engine`), on
+x86 with the setting that keeps int8 from saturating, so what is measured here is what an Arm board answers.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeship import libraries
+from edgeship.dataset import Dataset
+from edgeship.errors import ConversionError
+from edgeship.runtime.manifest import TensorSpec
+from edgeship.targets import cache, child, feed
+from edgeship.targets.base import Variant
+
+FloatArray = NDArray[np.float32]
+
+_ANSWERS = "engine-answers/1"  # raised when how a model is run changes
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the engine says of a model that it loaded and ran once."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    notes: tuple[str, ...]
+
+
+def load(format: str, path: Path, what: str) -> Loaded:  # noqa: A002 - the domain's word
+    """Load a model in the engine and run it once on zeros: shapes are taken from a run, not from what is declared.
+
+    Raises:
+        ConversionError: the engine refuses it or dies of it.
+    """
+    with child.workspace() as work:
+        result = _run(format, path, None, work, 1, what)
+    return _loaded(result)
+
+
+def of_variant(variant: Variant, data: Dataset, *, threads: int = 1) -> tuple[FloatArray, ...]:
+    """A variant's answers, real values.
+
+    Returns:
+        One float32 array [n, *output.shape] an output, in the order of `variant.outputs`.
+
+    Raises:
+        ConversionError: the engine failed.
+    """
+    return _engine(variant.format, variant.path, variant.sha256, data, variant.cache, threads)
+
+
+def align(
+    named: Mapping[str, FloatArray], outputs: tuple[TensorSpec, ...], what: str
+) -> tuple[FloatArray, ...]:  # fmt: skip
+    """Arrays [n, …] by name in the order and shapes of `outputs`: by name, else by position where sizes agree."""
+    arrays = list(named.values())
+    if all(spec.name in named for spec in outputs):
+        arrays = [named[spec.name] for spec in outputs]
+    sizes = [int(np.prod(array.shape[1:], dtype=np.int64)) for array in arrays]
+    if sizes != [spec.count for spec in outputs]:
+        raise ConversionError(
+            f"{what}: its outputs {dict(zip(named, sizes, strict=True))} do not correspond to those of the variant: "
+            f"{ {spec.name: spec.count for spec in outputs} }"
+        )
+    return tuple(array.reshape(len(array), *spec.shape) for array, spec in zip(arrays, outputs, strict=True))
+
+
+def _engine(
+    format: str, path: Path, sha256: str, data: Dataset, folder: Path, threads: int  # noqa: A002
+) -> tuple[FloatArray, ...]:  # fmt: skip
+    library = libraries.for_host(format)
+    key = cache.key_of(_ANSWERS, sha256, Dataset(data.inputs).sha256, library.sha256)
+
+    def make(place: Path) -> Mapping[str, Any]:
+        with child.workspace() as work:
+            result = _run(format, path, data, work, threads, str(path))
+            for index in range(len(result["outputs"])):
+                shutil.copyfile(work / f"answer{index}.npy", place / f"{index}.npy")
+        return {"outputs": len(result["outputs"])}
+
+    entry = cache.keep(folder, key, make)
+    return tuple(
+        np.load(entry.path(f"{index}.npy"), mmap_mode="r", allow_pickle=False)
+        for index in range(int(entry.facts["outputs"]))
+    )
+
+
+def _run(
+    format: str, path: Path, data: Dataset | None, work: Path, threads: int, what: str  # noqa: A002
+) -> dict[str, Any]:  # fmt: skip
+    request = {
+        "format": format, "path": str(path.resolve()), "library": str(libraries.for_host(format).path),
+        "threads": threads, "samples": None if data is None else feed.write(data, work),
+    }  # fmt: skip
+    return child.run("edgeship.targets.run", request, work, limits=child.RUN, subject=what)
+
+
+def _loaded(result: Mapping[str, Any]) -> Loaded:
+    return Loaded(
+        tuple(TensorSpec.parse(t) for t in result["inputs"]), tuple(TensorSpec.parse(t) for t in result["outputs"]),
+        tuple(map(str, result["notes"])),
+    )  # fmt: skip

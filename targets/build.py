@@ -1,0 +1,114 @@
+"""How a target's recipe becomes a variant: perform in a child, judge, load in the engine, keep.
+
+What every target does alike stands here; what differs is its recipe and its step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeship.dataset import Dataset
+from edgeship.errors import ConversionError, InputError
+from edgeship.model import ModelFacts, check_file, digest
+from edgeship.reporter import Reporter
+from edgeship.runtime.manifest import TensorSpec
+from edgeship.targets import answers, cache, child, feed
+from edgeship.targets.base import Recipe, Variant, check_share
+
+RECIPE = "recipe.json"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A step to run: the child fills in its folder."""
+
+    step: str
+    request: Mapping[str, Any]
+    samples: Dataset | None  # to calibrate with
+    folder: Path
+    limits: child.Limits
+
+    def run(self, subject: str) -> dict[str, Any]:
+        """Run it; returns what the step does."""
+        files = None if self.samples is None else feed.write(self.samples, self.folder)
+        return child.run(
+            self.step, {**self.request, "samples": files}, self.folder, limits=self.limits, subject=subject
+        )
+
+
+def read_facts(path: Path, step: str) -> ModelFacts:
+    """Facts of a model file, read in a child. Raises InputError, UsageError."""
+    check_file(path)
+    with child.workspace() as work:
+        data = child.run(
+            step, {"path": str(path.resolve())}, work, limits=child.INSPECT, subject=str(path), failure=InputError
+        )
+    companions = [path.parent / str(name) for name in data.get("companions", [])]
+    sha, size = digest([path, *companions])
+    return ModelFacts.parse(path, {**data, "sha256": sha, "bytes": size})
+
+
+def make(
+    recipe: Recipe, source: ModelFacts, file: str, plan: Callable[[Path], Made], folder: Path, reporter: Reporter
+) -> Variant:
+    """The variant of a recipe, made where it is not there yet.
+
+    Args:
+        recipe: decides everything; its key names the variant's folder.
+        source: where it starts.
+        file: name of the variant's file that the step writes.
+        plan: the step to run in a folder.
+        folder: the cache of conversions.
+        reporter: is told what the engine has to say.
+
+    Raises:
+        ConversionError: the step failed, left weights in float that should be int8, or the engine refuses the result.
+        InputError: the source changed since it was inspected.
+    """
+    what = f"{source.path}: {recipe.format} {recipe.precision}"
+
+    def perform(place: Path) -> Mapping[str, Any]:
+        if digest([source.path, *source.companions])[0] != source.sha256:
+            raise InputError(f"{source.path}: it changed while it was being converted", hint="try again")
+        with child.workspace() as work:
+            facts = plan(work).run(str(source.path))
+            (place / file).write_bytes((work / file).read_bytes())
+        details = facts.get("details", {})
+        check_share(float(facts["int8_share"]), recipe.precision, what, map(str, details.get("left_in_float", [])))
+        loaded = answers.load(recipe.format, place / file, what)
+        _check_outputs(source, loaded.outputs, what)
+        (place / RECIPE).write_bytes(recipe.canonical())
+        sha, size = digest([place / file])
+        return {
+            "inputs": [t.encode() for t in loaded.inputs], "outputs": [t.encode() for t in loaded.outputs],
+            "notes": list(loaded.notes), "int8_share": facts["int8_share"], "sha256": sha, "bytes": size,
+        }  # fmt: skip
+
+    entry = cache.keep(folder, recipe.key, perform)
+    variant = _variant(entry, recipe, file)
+    for note in variant.notes:
+        reporter.note(f"{what}: {note}")
+    return variant
+
+
+def _variant(entry: cache.Entry, recipe: Recipe, file: str) -> Variant:
+    facts = entry.facts
+    return Variant(
+        path=entry.path(file), recipe=recipe, recipe_path=entry.path(RECIPE),
+        inputs=tuple(TensorSpec.parse(t) for t in facts["inputs"]),
+        outputs=tuple(TensorSpec.parse(t) for t in facts["outputs"]),
+        bytes=int(facts["bytes"]), sha256=str(facts["sha256"]), int8_share=float(facts["int8_share"]),
+        notes=tuple(map(str, facts["notes"])), cached=entry.cached,
+    )  # fmt: skip
+
+
+def _check_outputs(source: ModelFacts, outputs: tuple[TensorSpec, ...], what: str) -> None:
+    """A conversion keeps the number and sizes of outputs. Raises ConversionError."""
+    if source.outputs and sorted(t.count for t in outputs) != sorted(t.count for t in source.outputs):
+        raise ConversionError(
+            f"{what}: its outputs are {[list(t.shape) for t in outputs]}, those of the source "
+            f"{[list(t.shape) for t in source.outputs]}"
+        )

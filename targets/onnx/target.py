@@ -1,0 +1,92 @@
+"""The ONNX target: decides the recipe, has it performed in a child, keeps the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgeship.dataset import Dataset
+from edgeship.model import ModelFacts
+from edgeship.reporter import Reporter
+from edgeship.targets import child
+from edgeship.targets.base import Recipe, Variant, calibration_of, check_request, needs_calibration, versions_of
+from edgeship.targets.build import Made, make, read_facts
+from edgeship.targets.keras import export
+
+OPSET = 17
+_SOURCES = ("keras", "onnx")
+_INSPECT, _PERFORM = "edgeship.targets.onnx.inspect", "edgeship.targets.onnx.perform"
+_BY = "onnxruntime.quantization/2"  # raised when what the step makes changes
+_UNSUPPORTED = {
+    "float16": "ONNX Runtime runs float16 on a processor by casting every operator to float32 and back",
+    "dynamic": "dynamic int8 makes convolutions slower than float; int8 with calibration data is there",
+}
+
+
+class OnnxTarget:
+    """Builds `.onnx` files from Keras and ONNX sources."""
+
+    name = "onnx"
+
+    def inspect(self, path: Path) -> ModelFacts:
+        """Facts of an `.onnx` file. Raises InputError, UsageError, MissingExtra."""
+        versions_of({"onnx": "onnx"})
+        return read_facts(path, _INSPECT)
+
+    def reachable(self, source_format: str, precision: str) -> str | None:
+        """None where it can be built, else why not."""
+        if source_format not in _SOURCES:
+            return f"no conversion from {source_format} to onnx: it is built from {' or '.join(_SOURCES)}"
+        return _UNSUPPORTED.get(precision)
+
+    def build(
+        self, source: ModelFacts, precision: str, calibration: Dataset | None, folder: Path, reporter: Reporter
+    ) -> Variant:
+        """Make a variant or take it from `folder`. Raises UsageError, ConversionError, InputError, MissingExtra."""
+        check_request(self, source, precision, calibration)
+        data, recipe = self.plan(source, precision, calibration)
+
+        def perform(work: Path) -> Made:
+            float_model = export.exported(source, "onnx", folder) if source.format == "keras" else source.path
+            return Made(
+                _PERFORM,
+                {"path": str(float_model.resolve()), "precision": precision, "from": source.precision,
+                 "prepare": True},
+                data, work, child.CONVERT,
+            )  # fmt: skip
+
+        return make(recipe, source, "model.onnx", perform, folder, reporter)
+
+    def as_is(self, source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:
+        """The source itself, with nothing changed but an open batch. Raises ConversionError, InputError."""
+        request = {
+            "path": str(source.path.resolve()), "precision": source.precision, "from": source.precision,
+            "prepare": False,
+        }  # fmt: skip
+        step = {"do": "fix-shapes", "batch": 1}
+        recipe = Recipe(source.sha256, "onnx", "onnx", source.precision, (step,), None, versions_of({"onnx": "onnx"}))
+        return make(
+            recipe, source, "model.onnx", lambda work: Made(_PERFORM, request, None, work, child.CONVERT),
+            folder, reporter,
+        )  # fmt: skip
+
+    def plan(
+        self, source: ModelFacts, precision: str, calibration: Dataset | None
+    ) -> tuple[Dataset | None, Recipe]:  # fmt: skip
+        """The samples to calibrate with and the recipe; nothing is touched."""
+        steps: list[dict[str, Any]] = [export.step("onnx")] if source.format == "keras" else []
+        steps.append({"do": "prepare", "batch": 1, "opset": OPSET, "simplify": "onnxsim"})
+        versions = export.versions() if source.format == "keras" else {}
+        versions |= versions_of({"onnx": "onnx", "onnxsim": "onnx"})
+        data, used = None, None
+        if precision != source.precision:
+            step: dict[str, Any] = {"do": "quantize", "to": precision, "by": _BY}
+            if needs_calibration(source, precision):
+                assert calibration is not None
+                data, used = calibration_of(calibration)
+                step |= {
+                    "ranges": "min-max", "weights": "int8 per channel", "activations": "int8", "format": "QDQ",
+                }  # fmt: skip
+            steps.append(step)
+            versions |= versions_of({"onnxruntime": "onnx", "sympy": "onnx"})
+        return data, Recipe(source.sha256, source.format, "onnx", precision, tuple(steps), used, versions)

@@ -1,0 +1,58 @@
+"""Small signed releases of made-up bytes, for everything that moves files and runs no model."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from edgeship.release.build import PublishedRelease
+from edgeship.release.keys import KeySet
+from edgeship.release.repository import File, Repository, utc_now
+from edgeship.runtime.manifest import FileRef, Golden, Manifest, RuntimeRef, TensorSpec, VariantRef
+
+SPEC = TensorSpec("x", "float32", (1, 4))
+
+
+def repository(folder: Path, now: Callable[[], datetime] = utc_now) -> Repository:
+    """A new repository with new keys below `folder`."""
+    return Repository.init(folder / "releases", KeySet.create(folder / "keys"), now=now)
+
+
+def noise(seed: int, size: int) -> bytes:
+    """Bytes that do not compress."""
+    return random.Random(seed).randbytes(size)
+
+
+def file(folder: Path, content: bytes) -> File:
+    """A file with this content, named by its hash."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sha = hashlib.sha256(content).hexdigest()
+    path = folder / sha
+    path.write_bytes(content)
+    return File(path, FileRef(sha, len(content)))
+
+
+def publish(
+    to: Repository, folder: Path, *, version: int = 1, model: str = "digits",
+    profiles: Sequence[str] = ("raspberry-pi-5",), archs: Sequence[str] = ("aarch64", "x86_64"),
+    model_bytes: int = 30_000, library_bytes: int = 200_000,
+) -> PublishedRelease:  # fmt: skip
+    """Publish a release; `version` changes the model's bytes and not the libraries'."""
+    weights = file(folder, noise(version, model_bytes))
+    golden = file(folder, noise(1000 + version, 2_000))
+    recipe = file(folder, b'{"recipe": %d}' % version)
+    libraries = [(arch, file(folder, arch.encode() * (library_bytes // len(arch)))) for arch in archs]
+    variant = VariantRef(
+        profiles=tuple(profiles), format="tflite", precision="int8", file=weights.ref,
+        runtimes=tuple(RuntimeRef("litert-2.3.0", arch, library.ref) for arch, library in libraries),
+        recipe=recipe.ref, inputs=(SPEC,), outputs=(SPEC,), golden=Golden(golden.ref, 4, 0.1, 0.9),
+    )  # fmt: skip
+
+    def manifest(counter: int) -> Manifest:
+        return Manifest(model, counter, "2026-11-22T09:30:00Z", (variant,))
+
+    files = [weights, golden, recipe, *(library for _, library in libraries)]
+    return PublishedRelease(*to.publish(model, manifest, files))

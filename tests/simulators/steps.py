@@ -1,0 +1,47 @@
+"""A step of `edgeship.targets.child` that fails in every way a framework can."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeship.errors import ConversionError, InputError, UsageError
+
+
+def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Do what `request["do"]` says."""
+    do = request["do"]
+    if do == "answer":
+        return {"echo": request["value"], "cwd": str(Path.cwd()), "folder": str(folder), "modules": sorted(sys.modules)}
+    if do == "raise":
+        kinds = {"InputError": InputError, "ConversionError": ConversionError, "UsageError": UsageError}
+        raise kinds.get(request["kind"], KeyError)(*request["arguments"], **request.get("keywords", {}))
+    print("one line\nthe last \x1b[31mline", flush=True)
+    if do == "die":
+        os.kill(os.getpid(), int(request["signal"]))
+    elif do == "exit":
+        os._exit(3)
+    elif do == "hang":
+        (folder / "pid").write_text(str(os.getpid()))
+        time.sleep(600)
+    elif do == "burn":
+        while True:
+            pass
+    elif do == "eat":
+        return {"bytes": len(bytearray(int(request["bytes"])))}
+    elif do == "write":
+        (folder / "large").write_bytes(bytes(int(request["bytes"])))
+    elif do == "limits":
+        import resource
+
+        names = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_CORE")
+        return {name: resource.getrlimit(getattr(resource, name))[0] for name in names}
+    elif do == "nan":
+        return {"value": float("nan")}
+    signal.pause()
+    return {}

@@ -1,0 +1,74 @@
+"""Packing: made once, by hash; raw where it does not pay."""
+
+import lzma
+import threading
+from pathlib import Path
+
+import pytest
+
+from edgeship.deploy.packing import Packer
+from tests.simulators.releases import noise
+
+
+@pytest.fixture
+def packer(tmp_path: Path) -> Packer:
+    return Packer(tmp_path / "packed")
+
+
+def test_a_library_travels_as_xz(packer: Packer, tmp_path: Path) -> None:
+    path = tmp_path / "lib"
+    path.write_bytes(b"instructions" * 10_000)
+
+    packed = packer.pack(path, "a" * 64, unpacks=True)
+
+    assert packed.encoding == "xz"
+    assert packed.encoded_bytes == packed.path.stat().st_size < 2_000
+    assert lzma.decompress(packed.path.read_bytes()) == path.read_bytes()
+
+
+@pytest.mark.parametrize(("content", "unpacks"), [(noise(1, 50_000), True), (b"x" * 100, True), (b"x" * 10_000, False)])
+def test_noise_small_files_and_old_devices_get_the_file_itself(
+    packer: Packer, tmp_path: Path, content: bytes, unpacks: bool
+) -> None:  # fmt: skip
+    path = tmp_path / "file"
+    path.write_bytes(content)
+
+    packed = packer.pack(path, "a" * 64, unpacks=unpacks)
+
+    assert (packed.path, packed.encoding, packed.encoded_bytes) == (path, "raw", len(content))
+
+
+def test_it_is_made_once_whoever_asks(packer: Packer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lib"
+    path.write_bytes(b"instructions" * 100_000)
+    made: list[object] = []
+    real = lzma.LZMACompressor
+
+    def counted(check: int, preset: int) -> lzma.LZMACompressor:
+        made.append(preset)
+        return real(check=check, preset=preset)
+
+    monkeypatch.setattr(lzma, "LZMACompressor", counted)
+    threads = [threading.Thread(target=packer.pack, args=(path, "a" * 64), kwargs={"unpacks": True}) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    Packer(tmp_path / "packed").pack(path, "a" * 64, unpacks=True)
+
+    assert len(made) == 1
+    assert [p.name for p in (tmp_path / "packed").iterdir()] == ["a" * 64 + ".xz"]
+
+
+def test_a_compression_that_fails_leaves_nothing(packer: Packer, tmp_path: Path) -> None:
+    path = tmp_path / "lib"
+    path.write_bytes(b"x" * 1_000)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.replace", fail)
+        with pytest.raises(OSError, match="No space"):
+            packer.pack(path, "a" * 64, unpacks=True)
+    assert list((tmp_path / "packed").iterdir()) == []

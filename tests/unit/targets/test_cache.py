@@ -1,0 +1,95 @@
+"""What was built is kept by content, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeship.errors import ConversionError
+from edgeship.targets import cache
+
+
+def maker(content: bytes = b"model", calls: list[Path] | None = None) -> Any:
+    def make(place: Path) -> Mapping[str, Any]:
+        if calls is not None:
+            calls.append(place)
+        (place / "model.tflite").write_bytes(content)
+        return {"n": 1}
+
+    return make
+
+
+def test_the_same_key_is_made_once(tmp_path: Path) -> None:
+    calls: list[Path] = []
+    first = cache.keep(tmp_path / "c", "k", maker(calls=calls))
+    second = cache.keep(tmp_path / "c", "k", maker(calls=calls))
+    assert len(calls) == 1
+    assert (first.cached, second.cached) == (False, True)
+    assert first.path("model.tflite") == second.path("model.tflite")
+    assert second.facts == {"n": 1}
+    assert [p.name for p in (tmp_path / "c").iterdir()] == ["k"]
+
+
+def test_another_key_is_made_again(tmp_path: Path) -> None:
+    cache.keep(tmp_path, "a", maker(b"1"))
+    assert cache.keep(tmp_path, "b", maker(b"2")).path("model.tflite").read_bytes() == b"2"
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove", "entry", "no entry"])
+def test_what_was_damaged_is_made_again(tmp_path: Path, damage: str) -> None:
+    entry = cache.keep(tmp_path, "k", maker())
+    if damage == "flip":
+        entry.path("model.tflite").write_bytes(b"xodel")
+    elif damage == "remove":
+        entry.path("model.tflite").unlink()
+    elif damage == "entry":
+        (entry.folder / "entry.json").write_bytes(b"{")
+    else:
+        (entry.folder / "entry.json").unlink()
+    assert cache.lookup(tmp_path, "k") is None
+    again = cache.keep(tmp_path, "k", maker())
+    assert not again.cached
+    assert again.path("model.tflite").read_bytes() == b"model"
+
+
+def test_nothing_is_kept_of_what_failed(tmp_path: Path) -> None:
+    def fail(place: Path) -> Mapping[str, Any]:
+        (place / "half").touch()
+        raise ConversionError("no")
+
+    with pytest.raises(ConversionError, match="^no$"):
+        cache.keep(tmp_path, "k", fail)
+    assert not list(tmp_path.iterdir())
+
+
+def test_somebody_who_was_faster_wins(tmp_path: Path) -> None:
+    def slow(place: Path) -> Mapping[str, Any]:
+        cache.keep(tmp_path, "k", maker())
+        return dict(maker()(place))
+
+    entry = cache.keep(tmp_path, "k", slow)
+    assert entry.path("model.tflite").read_bytes() == b"model"
+    assert json.loads((entry.folder / "entry.json").read_bytes())["facts"] == {"n": 1}
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConversionError, match="file/c: cannot be written"):
+        cache.keep(tmp_path / "file" / "c", "k", maker())
+
+
+def test_a_disk_error_while_it_is_kept_is_named(tmp_path: Path) -> None:
+    def make(place: Path) -> Mapping[str, Any]:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ConversionError, match="No space left on device"):
+        cache.keep(tmp_path, "k", make)
+
+
+def test_keys_are_of_values_not_of_order() -> None:
+    assert cache.key_of({"a": 1, "b": 2}) == cache.key_of({"b": 2, "a": 1})
+    assert cache.key_of({"a": 1}) != cache.key_of({"a": 2})

@@ -1,0 +1,136 @@
+"""Steps run in a limited child: every way to fail is an ordinary error that names the file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeship.errors import ConversionError, EdgeshipError, InputError, UsageError
+from edgeship.targets import child
+
+STEP = "tests.simulators.steps"
+QUICK = child.Limits(seconds=60.0, cpu_seconds=60)
+
+
+def run(folder: Path, limits: child.Limits = QUICK, **request: Any) -> dict[str, Any]:
+    return child.run(STEP, request, folder, limits=limits, subject="a.keras")
+
+
+def test_a_result_comes_back_and_nothing_heavy_was_imported(tmp_path: Path) -> None:
+    result = run(tmp_path, do="answer", value={"a": [1, 2]})
+    assert result["echo"] == {"a": [1, 2]}
+    assert result["cwd"] == result["folder"] == str(tmp_path)
+    assert not {"tensorflow", "numpy", "onnx"} & set(result["modules"])
+
+
+def test_the_limits_hold_in_the_child_and_not_here(tmp_path: Path) -> None:
+    limits = child.Limits(cpu_seconds=7, memory=1 << 33, file=1 << 20, files=99)
+    assert run(tmp_path, limits, do="limits") == {
+        "RLIMIT_AS": 1 << 33, "RLIMIT_CPU": 7, "RLIMIT_FSIZE": 1 << 20, "RLIMIT_NOFILE": 99, "RLIMIT_CORE": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [InputError, ConversionError, UsageError])
+def test_an_error_of_the_step_keeps_its_class_and_hint(tmp_path: Path, kind: type[EdgeshipError]) -> None:
+    with pytest.raises(kind, match=r"a\.keras: it is wrong") as caught:
+        run(tmp_path, do="raise", kind=kind.__name__, arguments=["it is wrong"], keywords={"hint": "do this"})
+    assert type(caught.value) is kind
+    assert caught.value.hint == "do this"
+
+
+def test_a_foreign_exception_is_a_conversion_error_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="KeyError.*'140_scale'"):
+        run(tmp_path, do="raise", kind="KeyError", arguments=["140_scale"])
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(signal.SIGSEGV, "SIGSEGV"), (signal.SIGABRT, "SIGABRT"), (signal.SIGKILL, "SIGKILL"), (signal.SIGXFSZ, "wrote")],
+)
+def test_death_by_a_signal_is_an_ordinary_error_with_the_last_lines(tmp_path: Path, number: int, words: str) -> None:
+    with pytest.raises(ConversionError, match=words) as caught:
+        run(tmp_path, do="die", signal=int(number))
+    assert "one line" in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    if number == signal.SIGKILL:
+        assert "memory" in str(caught.value.hint)
+
+
+def test_a_signal_without_a_name_is_named_by_number(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=f"signal {signal.SIGRTMIN + 3}"):
+        run(tmp_path, do="die", signal=int(signal.SIGRTMIN) + 3)
+
+
+def test_a_reader_that_dies_is_an_input_error(tmp_path: Path) -> None:
+    request = {"do": "die", "signal": int(signal.SIGSEGV)}
+    with pytest.raises(InputError, match="SIGSEGV"):
+        child.run(STEP, request, tmp_path, limits=QUICK, subject="a.onnx", failure=InputError)
+
+
+def test_a_child_that_hangs_is_stopped_and_gone(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="did not end within 2 s"):
+        run(tmp_path, replace(QUICK, seconds=2.0), do="hang")
+    pid = int((tmp_path / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_an_interrupt_stops_the_child(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        while not (tmp_path / "pid").exists():
+            done.wait(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    done = threading.Event()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, do="hang")
+    thread.join()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_child_that_burns_processor_time_is_stopped(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="more than 1 s of processor time"):
+        run(tmp_path, replace(QUICK, cpu_seconds=1), do="burn")
+
+
+def test_too_much_memory_is_refused_with_the_limit(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="more memory than its limit of 1024 MB"):
+        run(tmp_path, replace(QUICK, memory=1 << 30), do="eat", bytes=1 << 31)
+
+
+def test_too_large_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="File too large"):
+        run(tmp_path, replace(QUICK, file=1 << 16), do="write", bytes=1 << 20)
+
+
+@pytest.mark.parametrize("do", ["exit", "nan"])
+def test_no_answer_is_an_error(tmp_path: Path, do: str) -> None:
+    with pytest.raises(ConversionError, match="without an answer"):
+        run(tmp_path, do=do)
+
+
+@pytest.mark.parametrize("answer", [b"", b"{", b'{"ok": true}', b'{"ok": false, "error": "text"}', b"[]"])
+def test_a_forged_answer_is_no_answer(tmp_path: Path, answer: bytes) -> None:
+    (tmp_path / "response.json").write_bytes(answer)
+    with pytest.raises(ConversionError, match="without an answer"):
+        run(tmp_path, do="exit")
+
+
+def test_an_unknown_step_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="ModuleNotFoundError"):
+        child.run("edgeship.targets.nothing", {}, tmp_path, limits=QUICK, subject="x")
+
+
+def test_a_workspace_is_removed() -> None:
+    with child.workspace() as folder:
+        (folder / "file").touch()
+    assert not folder.exists()

@@ -1,0 +1,274 @@
+"""edgeship.toml: what it may hold, what wins, where a value comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeship import config
+from edgeship.errors import ConfigError, UsageError
+
+EXAMPLE = """[project]
+name = "digits"
+
+[model]
+source = "digits.keras"
+labels = ["0", "1"]
+
+[data]
+representative = "calibration.npz"
+evaluation = "evaluation.npz"
+metric = "top1"
+
+[budget]
+max_drop = 1.0
+max_class_drop = 5.0
+max_latency_p95 = "20ms"
+max_size = "4MB"
+max_memory = "64MiB"
+
+[telemetry]
+window = "2s"
+
+[fleet]
+store = "sqlite:///.edgeship/fleet.db"
+keys = ".edgeship/keys"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    made = tmp_path / "project"
+    made.mkdir()
+    (made / "edgeship.toml").write_text(EXAMPLE, encoding="utf-8")
+    return made
+
+
+def user_file(text: str) -> Path:
+    path = config.user_folder() / "config.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_example_of_the_design_loads(folder: Path) -> None:
+    project = config.load(folder)
+    assert project.name == "digits"
+    assert project.folder == folder
+    assert project.state == folder / ".edgeship"
+    assert project.releases == folder / ".edgeship" / "releases"
+    assert project.model == config.ModelConfig(source=folder / "digits.keras", labels=("0", "1"))
+    assert project.data.representative == folder / "calibration.npz"
+    assert project.budget == config.Budget(
+        max_drop=1.0, max_class_drop=5.0, max_latency_p95_ms=20.0, max_size_bytes=4_000_000, max_memory_bytes=64 << 20
+    )
+    assert project.telemetry.window_seconds == 2.0
+    assert project.fleet.store == f"sqlite:///{folder}/.edgeship/fleet.db"
+    assert project.fleet.keys == folder / ".edgeship" / "keys"
+
+
+def test_a_name_is_enough(folder: Path) -> None:
+    (folder / "edgeship.toml").write_text('[project]\nname = "a"', encoding="utf-8")
+    project = config.load(folder)
+    assert project.model.source is None
+    assert project.budget == config.Budget()
+    assert project.fleet.store == f"sqlite:///{folder}/.edgeship/fleet.db"
+    assert project.fleet.keys == folder / ".edgeship" / "keys"
+
+
+def test_it_is_found_from_a_folder_below(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    below = folder / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert config.load().folder == folder
+    assert config.find(below) == folder
+
+
+def test_without_a_project_the_next_step_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no edgeship.toml") as caught:
+        config.load(tmp_path)
+    assert caught.value.hint == "edgeship init"
+    assert config.find(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("max_drop = 1.0", "max_dorp = 1.0", ":14: unknown key 'budget.max_dorp'; did you mean 'max_drop'?"),
+        ("[budget]", "[buget]", ":13: unknown table 'buget'; did you mean 'budget'?"),
+        ('window = "2s"', "window = 2", ':21: telemetry.window must be a time with its unit, such as "20ms"'),
+        ('max_size = "4MB"', 'max_size = "4 mb"', ":17: budget.max_size must be a size with its unit"),
+        ('metric = "top1"', 'metric = "top2"', ":11: data.metric must be one of top1, agreement; did you mean 'top1'?"),
+        ('name = "digits"', 'name = "my digits"', ":2: project.name must be 1 to 64 letters"),
+        ('name = "digits"\n', "", ": project.name is missing"),
+        ("[model]", "[model", ":4: not valid TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_file_and_line(folder: Path, old: str, new: str, message: str) -> None:
+    path = folder / "edgeship.toml"
+    path.write_text(EXAMPLE.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        config.load(folder)
+    assert str(caught.value).startswith(f"{path}{message}")
+
+
+def test_environment_wins_over_file_over_user_file_over_default(folder: Path) -> None:
+    path = user_file('[budget]\nmax_drop = 9.0\nmax_class_drop = 9.0\n[data]\nmetric = "agreement"\n')
+    (folder / "edgeship.toml").write_text('[project]\nname = "a"\n[budget]\nmax_drop = 2.0\nmax_class_drop = 2.0')
+    project = config.load(folder, environ={"EDGESHIP_BUDGET_MAX_DROP": "1.5", "HOME": "/"})
+    assert (project.budget.max_drop, project.budget.max_class_drop, project.data.metric) == (1.5, 2.0, "agreement")
+    origins = {key: str(origin) for key, origin in project.origins.items()}
+    assert origins["budget.max_drop"] == "environment (EDGESHIP_BUDGET_MAX_DROP)"
+    assert origins["budget.max_class_drop"] == f"edgeship.toml ({folder}/edgeship.toml:5)"
+    assert origins["data.metric"] == f"user file ({path}:5)"
+    assert origins["telemetry.window"] == "default"
+    assert {leaf.dotted for leaf in config.all_settings()} == set(origins)
+
+
+def test_listed_gives_every_setting_with_its_value(folder: Path) -> None:
+    values = {leaf.dotted: value for leaf, value in config.listed(config.load(folder, environ={}))}
+    assert values["project.name"] == "digits"
+    assert values["budget.max_latency_p95"] == 20.0
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("EDGESHIP_BUDGET_MAX_DORP", "1", "unknown setting $EDGESHIP_BUDGET_MAX_DORP; did you mean 'EDGESHIP"),
+        ("EDGESHIP_BUDGET_MAX_DROP", "much", "$EDGESHIP_BUDGET_MAX_DROP must be a number from -100 to 100 (it is"),
+        ("EDGESHIP_TELEMETRY_WINDOW", "1", "$EDGESHIP_TELEMETRY_WINDOW must be a time with its unit"),
+    ],
+)  # fmt: skip
+def test_a_wrong_variable_is_named(folder: Path, variable: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(folder, environ={variable: value})
+    assert str(caught.value).startswith(message)
+
+
+def test_variables_of_other_things_are_left_alone(folder: Path) -> None:
+    assert config.load(folder, environ={"EDGESHIP_CI": "1"}).name == "digits"
+
+
+def test_paths_of_the_environment_are_taken_from_the_current_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    environ = {
+        "EDGESHIP_MODEL_SOURCE": "x.onnx", "EDGESHIP_FLEET_STORE": "sqlite:///x.db", "EDGESHIP_MODEL_LABELS": "a,b",
+        "EDGESHIP_DATA_EVALUATION": "~/e.npz",
+    }  # fmt: skip
+    project = config.load(folder, environ=environ)
+    assert project.model == config.ModelConfig(source=tmp_path / "x.onnx", labels=("a", "b"))
+    assert project.fleet.store == f"sqlite:///{tmp_path}/x.db"
+    assert project.data.evaluation == Path("~/e.npz").expanduser()
+
+
+@pytest.mark.parametrize("url", ["postgresql://h/db", "sqlite:////abs/x.db", "sqlite:///:memory:"])
+def test_other_stores_are_taken_as_they_are(folder: Path, url: str) -> None:
+    assert config.load(folder, environ={"EDGESHIP_FLEET_STORE": url}).fleet.store == url
+
+
+def test_a_user_file_is_checked_too(folder: Path) -> None:
+    path = user_file("[budget]\nmaxdrop = 1")
+    with pytest.raises(ConfigError, match=f"{path}:2: unknown key 'budget.maxdrop'"):
+        config.load(folder)
+
+
+# ── a new project ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def files(folder: Path, *names: str) -> config.Found:
+    for name in names:
+        (folder / name).touch()
+    return config.discover(folder)
+
+
+def test_model_and_data_are_found_by_name(tmp_path: Path) -> None:
+    found = files(tmp_path, "digits.keras", "calibration.npz", "evaluation.npz", "wrong-scale.npz", "notes.txt")
+    assert found == config.Found(
+        tmp_path / "digits.keras", tmp_path / "calibration.npz", tmp_path / "evaluation.npz"
+    )  # fmt: skip
+
+
+def test_of_several_models_the_one_named_like_the_folder_is_taken(tmp_path: Path) -> None:
+    assert files(tmp_path, "a.onnx", f"{tmp_path.name}.tflite").model == tmp_path / f"{tmp_path.name}.tflite"
+
+
+def test_what_is_not_clear_is_said_and_not_guessed(tmp_path: Path) -> None:
+    found = files(tmp_path, "a.onnx", "b.keras", "test.npz", "valid.npz")
+    assert (found.model, found.representative, found.evaluation) == (None, None, None)
+    assert found.notes == (
+        "several models here (a.onnx, b.keras): name one in [model] source",
+        "several files could be evaluation data (test.npz, valid.npz): name one in [data] evaluation",
+    )
+
+
+def test_an_empty_or_missing_folder_has_nothing(tmp_path: Path) -> None:
+    assert config.discover(tmp_path) == config.discover(tmp_path / "none") == config.Found(None, None, None)
+
+
+def test_what_init_writes_loads_and_holds_what_was_found(folder: Path) -> None:
+    (folder / "edgeship.toml").unlink()
+    found = files(folder, "m.keras", "calibration.npz", "evaluation.npz")
+    assert config.write_default(folder, "digits", found) == folder / "edgeship.toml"
+    project = config.load(folder, environ={})
+    assert project.model.source == found.model
+    assert project.data.representative == found.representative
+    assert project.data.evaluation == found.evaluation
+    assert project.budget == config.Budget()
+    named = {leaf.dotted for leaf in config.all_settings()}
+    text = (folder / "edgeship.toml").read_text()
+    assert all(f"{dotted.partition('.')[2]} = " in text for dotted in named), (
+        "each setting is written, or shown in a comment"
+    )
+
+
+def test_what_was_not_found_stands_there_as_a_comment(folder: Path) -> None:
+    (folder / "edgeship.toml").unlink()
+    config.write_default(folder, "digits", config.Found(None, None, None))
+    assert '# source = "model.keras"' in (folder / "edgeship.toml").read_text()
+    assert config.load(folder, environ={}).model.source is None
+
+
+def test_an_existing_file_is_not_overwritten(folder: Path) -> None:
+    with pytest.raises(UsageError, match="is there already"):
+        config.write_default(folder, "digits", config.Found(None, None, None))
+
+
+def test_a_wrong_name_or_folder_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="name must be 1 to 64"):
+        config.write_default(folder, "a/b", config.Found(None, None, None))
+    with pytest.raises(ConfigError, match="No such file"):
+        config.write_default(folder / "none", "digits", config.Found(None, None, None))
+
+
+def test_the_state_folder_is_made_once_and_ignored_by_git(folder: Path) -> None:
+    assert config.make_state(folder)
+    assert (folder / ".edgeship").stat().st_mode & 0o777 == 0o700
+    assert (folder / ".gitignore").read_text() == ".edgeship/\n"
+    assert not config.make_state(folder)
+
+
+def test_gitignore_keeps_what_it_holds(folder: Path) -> None:
+    (folder / ".gitignore").write_text("*.pyc")
+    assert config.make_state(folder)
+    assert (folder / ".gitignore").read_text() == "*.pyc\n.edgeship/\n"
+
+
+def test_a_gitignore_that_cannot_be_read_is_an_error(folder: Path) -> None:
+    (folder / ".gitignore").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        config.make_state(folder)
+    (folder / ".gitignore").unlink()
+    (folder / ".gitignore").mkdir()
+    with pytest.raises(ConfigError, match=r"gitignore: Is a directory"):
+        config.make_state(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("digits", "digits"), ("my model (2)", "my-model-2"), ("-.x", "x"), ("模型", "project")]
+)
+def test_a_folder_gives_the_project_its_name(name: str, expected: str) -> None:
+    assert config.name_for(Path("/tmp") / name) == expected
