@@ -102,7 +102,7 @@ def cli_page() -> str:
         out += [inspect.cleandoc(command.help or ""), ""]
         records = [record for p in command.get_params(context) if (record := p.get_help_record(context)) is not None]
         if not isinstance(command, click.Group):
-            out += _table(("Option", "Meaning"), [(f"`{option}`", text) for option, text in records])
+            out += _table(("Option", "Meaning"), [(f"`{option}`", text) for option, text in records if text])
     return "\n".join(out)
 
 

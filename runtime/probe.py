@@ -161,6 +161,6 @@ def bench(
         cpu += time.process_time() - cpu_start
         between()
     return {
-        "latencies_us": latencies, "warmup": done, "pss_bytes": pss_bytes(), "rss_bytes": rss_bytes(),
-        "cpu_seconds": cpu,
+        "latencies_us": [round(us, 3) for us in latencies], "warmup": done, "cpu_seconds": cpu,
+        "pss_bytes": pss_bytes(), "rss_bytes": rss_bytes(),
     }  # fmt: skip

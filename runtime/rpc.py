@@ -318,13 +318,15 @@ class Rpc:
     def op_put(self, request: Json) -> tuple[Json]:
         """Take a file: a blob of a release, a metadata file, another agent."""
         put = _Put(request)
+        path = self._layout.partial(put.sha256, put.encoding)
         try:
             self._hold()
-            path = self._layout.partial(put.sha256, put.encoding)
             with self._disk.growing(path, put.offset) as write:
                 for data in self._chunks(put.encoded_bytes - put.offset):
                     write(data)
         except AgentError as error:
+            if error.code == "disk-full":  # what cannot be finished must not keep the disk full
+                self._disk.remove(path)
             if not isinstance(error, ProtocolError):
                 for _ in self._chunks(put.encoded_bytes):  # so that the next request is found
                     pass
@@ -354,7 +356,7 @@ class Rpc:
                     write(data)
                 put.check((digest.hexdigest(), size))
         except AgentError as error:
-            if error.code == "untrusted":
+            if error.code in ("untrusted", "disk-full"):
                 self._disk.remove(received)
             raise
         self._disk.remove(received)

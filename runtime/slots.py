@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -239,17 +239,17 @@ class Slots:
 
 
 def sweep(layout: Layout, disk: disks.Disk, journal: Journal, *, staging: bool = True) -> None:
-    """Remove slots and files that nothing needs: all but current, previous and pending, and what was being staged.
+    """Remove slots and files that nothing needs: all but current, previous and pending.
 
-    The caller holds the staging lock. `staging` false keeps what lies in `partial/` and `incoming/`.
+    The caller holds the staging lock. `staging` false keeps what a host has sent and not asked to install yet.
     """
     needed: set[str] = set()
     for name in journal.keep:
         slot = load_slot(layout, name)
         needed |= slot.blobs if slot is not None else set()
-    kept = {"slots": journal.keep, "blobs": needed}
+    kept: dict[str, Collection[str]] = {"slots": journal.keep}
     if staging:
-        kept |= {"partial": frozenset(), "incoming": frozenset()}
+        kept |= {"blobs": needed, "partial": (), "incoming": ()}
     running = {os.path.basename(os.path.realpath(layout.agent_current)), "current"}
     for folder, names in {**kept, "agent": running}.items():
         for name in sorted(os.listdir(layout.path(folder))):

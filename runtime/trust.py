@@ -239,7 +239,8 @@ def _mapped(asked: list[str] | None = None) -> Iterator[None]:
         raise TrustError(f"the release's metadata has expired: {error}", "expired") from error
     except BadVersionNumberError as error:
         last = asked[-1] if asked else last
-        back = last == "timestamp.json" or last.endswith(".snapshot.json")
+        mixed = str(error).startswith("Expected snapshot version")  # not what the timestamp names: no going back
+        back = last == "timestamp.json" or (last.endswith(".snapshot.json") and not mixed)
         raise TrustError(f"{last or 'metadata'}: {error}", "replayed" if back else "untrusted") from error
     except (RepositoryError, DownloadError, SignatureError, ProtocolError, ValueError, RecursionError) as error:
         cause = error.__cause__ if isinstance(error, DownloadError) and error.__cause__ else error

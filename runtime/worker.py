@@ -215,9 +215,15 @@ class Worker:
             model = _load_model(variant, opened, paths)
             loaded = time.perf_counter_ns()
             endpoint = Endpoint(name, version, variant.format, variant.inputs, variant.outputs)
-            served = Served(model, variant, os.dup(opened[2]), endpoint)
+            try:
+                served = Served(model, variant, os.dup(opened[2]), endpoint)
+            except AgentError:
+                model.close()
+                raise
         finally:
-            for descriptor in opened:
+            # the library's stays open: the loader knows a library by its path, and would take the next file that gets
+            # the same number for it
+            for descriptor in (*opened[:1], *opened[2:]):
                 os.close(descriptor)
         first = time.perf_counter_ns()
         served.run(served.golden.inputs(0))

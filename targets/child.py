@@ -148,8 +148,6 @@ def _short(step: str) -> str:
 def _death(number: int, step: str, limits: Limits) -> str:
     if number == signal.SIGXCPU:
         return f"{step} used more than {limits.cpu_seconds} s of processor time and was stopped"
-    if number == signal.SIGXFSZ:
-        return f"{step} wrote a file of more than {limits.file} bytes and was stopped"
     try:
         name = signal.Signals(number).name
     except ValueError:

@@ -12,9 +12,9 @@ from edgeship.cli.output import Lines, Output, Table
 @click.argument("name", required=False)
 @with_output
 def schema(out: Output, name: str | None) -> None:
-    """Print the JSON Schema of a --json output; without NAME, list the names.
+    """Print the JSON Schema of a --json output.
 
-    NAME is that of the command: device.list, or as in the output: edgeship.device.list/v1.
+    Without NAME, list the names. NAME is that of the command: device.list, or as in the output: edgeship.device.list/v1.
     """
     import json
 

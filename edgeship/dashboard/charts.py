@@ -32,8 +32,8 @@ class Frame:
     name: str
     width: float
     height: float
-    left: float = 52.0
-    right: float = 46.0
+    left: float = 56.0
+    right: float = 48.0
     top: float = 22.0
     bottom: float = 24.0
     time_ticks: int = 9
@@ -50,7 +50,7 @@ class Frame:
 
 
 WIDE = Frame("wide", 1060, 268)
-NARROW = Frame("narrow", 372, 236, left=44, right=34, time_ticks=4)
+NARROW = Frame("narrow", 372, 236, left=58, right=42, time_ticks=4)
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ def chart(
     points: Sequence[Point],
     measures: Sequence[Measure],
     write: Callable[[float | None], str],
+    axis: Callable[[float, float], str],
     *,
     gaps: Sequence[Span] = (),
     marks: Sequence[Mark] = (),
@@ -135,6 +136,7 @@ def chart(
         points: steps with data, in order.
         measures: the lines.
         write: a value for people.
+        axis: a tick of the vertical axis, of (value, top of the axis).
         gaps: times without data (`query.breaks`).
         marks: moments to mark.
         limit: a horizontal line, drawn where it lies within three times the largest value.
@@ -143,9 +145,7 @@ def chart(
     highest = max((v for _, values in table for v in values if v is not None), default=0.0)
     shown = limit if limit is not None and (not highest or limit.value <= 3 * highest) else None
     top, step = scale(max(highest, shown.value if shown else 0.0))
-    drawings = tuple(
-        _draw(frame, of, table, measures, top, step, write, gaps, marks, shown) for frame in (WIDE, NARROW)
-    )
+    drawings = tuple(_draw(frame, of, table, measures, top, step, axis, gaps, marks, shown) for frame in (WIDE, NARROW))
     records = [
         [round((at - of.start) / of.seconds, 4), text.moment(at), [write(v) for v in values]] for at, values in table
     ]
@@ -177,7 +177,7 @@ def _draw(
     measures: Sequence[Measure],
     top: float,
     step: float,
-    write: Callable[[float | None], str],
+    axis: Callable[[float, float], str],
     gaps: Sequence[Span],
     marks: Sequence[Mark],
     limit: Limit | None,
@@ -202,9 +202,9 @@ def _draw(
         frame=frame,
         lines=_spread(lines, frame),
         x_ticks=tuple((x(at), text.tick(at, width)) for at in times),
-        y_ticks=tuple((y(n * step), write(n * step)) for n in range(round(top / step) + 1)),
+        y_ticks=tuple((y(n * step), axis(n * step, top)) for n in range(round(top / step) + 1)),
         gaps=tuple((x(gap.start), round(max(1.0, x(gap.end) - x(gap.start)), 1)) for gap in gaps),
-        marks=tuple((x(mark.at), mark.label, mark.title) for mark in marks if of.start <= mark.at <= of.end),
+        marks=_labelled([(x(mark.at), mark.label, mark.title) for mark in marks if of.start <= mark.at <= of.end]),
         limit=(y(limit.value), limit.label) if limit else None,
     )
 
@@ -224,6 +224,18 @@ def _pieces(values: Sequence[tuple[float, float | None]], edges: Sequence[float]
     return out
 
 
+def _labelled(marks: Sequence[tuple[float, str, str]]) -> tuple[tuple[float, str, str], ...]:
+    """Marks whose label would run into the one before go without it; their title still says what they are."""
+    out: list[tuple[float, str, str]] = []
+    free = -math.inf
+    for x, label, title in sorted(marks):
+        half = 4.0 * len(label) + 3
+        fits = x - half >= free
+        free = x + half if fits else free
+        out.append((x, label if fits else "", title))
+    return tuple(out)
+
+
 def _path(points: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
 
@@ -234,11 +246,13 @@ def _time_step(seconds: float, most: int) -> float:
 
 def _spread(lines: Sequence[Line], frame: Frame) -> tuple[Line, ...]:
     """Move the labels at the ends of lines apart, so that each can be read."""
-    order = sorted((line for line in lines if line.label_y is not None), key=lambda line: -(line.label_y or 0.0))
     placed: dict[str, float] = {}
     lowest = frame.height - frame.bottom
-    for line in order:
-        placed[line.key] = round(min(line.label_y or 0.0, lowest), 1)
+    # From below; where ends lie together, the line that is named first stands highest.
+    for line in sorted(lines, key=lambda line: (line.label_y or 0.0, lines.index(line)), reverse=True):
+        if line.label_y is None:
+            continue
+        placed[line.key] = round(min(line.label_y, lowest), 1)
         lowest = placed[line.key] - _LABEL
     return tuple(Line(line.key, line.label, line.path, line.dots, placed.get(line.key)) for line in lines)
 

@@ -17,9 +17,9 @@ LATENCY = (
 
 
 def _per_second(point: Point, number: int) -> float | None:
-    """A rate over what the windows of a step cover, at least the step of a full one."""
+    """A rate over what the windows of a step cover; None where that is too little of the step to call it one."""
     covered = point.summary.last - point.summary.first
-    return number / covered if covered > 0 else None
+    return number / covered if covered >= point.step / 2 else None
 
 
 TRAFFIC = (
@@ -31,14 +31,15 @@ TRAFFIC = (
 def latency(of: Span, points: Sequence[Point], marks: Sequence[Mark], budget: float | None) -> Chart:
     """p50, p95 and p99 of the merged histograms over time."""
     limit = None if budget is None else Limit(budget, f"budget {text.latency(budget)}")
+    gaps = breaks(points, of)
     return chart(
-        "Latency", of, points, LATENCY, text.latency, gaps=breaks(points, of), marks=marks, limit=limit
+        "Latency", of, points, LATENCY, text.latency, text.latency_axis, gaps=gaps, marks=marks, limit=limit
     )  # fmt: skip
 
 
 def traffic(of: Span, points: Sequence[Point], marks: Sequence[Mark]) -> Chart:
     """Requests a second over time."""
-    return chart("Requests", of, points, TRAFFIC, text.rate, gaps=breaks(points, of), marks=marks)
+    return chart("Requests", of, points, TRAFFIC, text.rate, text.rate_axis, gaps=breaks(points, of), marks=marks)
 
 
 def deployment_marks(entries: Sequence[Entry], names: set[str]) -> list[Mark]:

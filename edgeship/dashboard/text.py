@@ -20,7 +20,7 @@ def significant(value: float, digits: int = 3) -> str:
     """A number with so many significant digits, without an exponent: 0.412, 3.42, 1240."""
     if not value:
         return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)) + 1e-3))
     return f"{value:.{min(decimals, 6)}f}"
 
 
@@ -32,6 +32,17 @@ def latency(seconds: float | None) -> str:
         if seconds < limit:
             return f"{significant(seconds * factor)} {unit}"
     return f"{significant(seconds)} s"
+
+
+def latency_axis(seconds: float, top: float) -> str:
+    """A tick of an axis that ends at `top`: all of them in one unit."""
+    factor, unit = (1e6, "µs") if top < 1e-3 else (1e3, "ms") if top < 1 else (1.0, "s")
+    return f"{seconds * factor:g} {unit}" if seconds else "0"
+
+
+def rate_axis(per_second: float, _top: float) -> str:
+    """A tick of an axis of rates."""
+    return f"{per_second:g} /s" if per_second else "0"
 
 
 def share(ratio: float | None) -> str:

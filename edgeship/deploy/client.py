@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from edgeship.deploy.endpoint import NO_AGENT
-from edgeship.deploy.transport import Channel, Ended, clean
+from edgeship.deploy.transport import BROKEN, STILL_ON, Channel, Ended, clean
 from edgeship.errors import DeviceError, EdgeshipError, RolledBackError, UnfitError, UnreachableError
 from edgeship.runtime.errors import ProtocolError
 from edgeship.runtime.wire import KIND_END, ByteStream, data_frames, frame, json_frame, read_data, read_json
@@ -23,7 +23,6 @@ from edgeship.runtime.wire import KIND_END, ByteStream, data_frames, frame, json
 MAX_ANSWER = 256 << 20  # bytes of data in one answer
 NOT_INSTALLED = "no-agent"  # code of the error where the starter found no agent
 OLD_PYTHON, NO_ROOM = "needs Python", os.strerror(errno.ENOSPC)  # in the loader's last words
-BROKEN = "broken"  # code of the error where an open connection broke
 
 Event = Callable[[Mapping[str, Any]], None]
 
@@ -213,7 +212,7 @@ def explain(ended: Ended, device: str, error: OSError | None) -> EdgeshipError:
     if status is None:
         why = clean(str(error)) if error and str(error) else "the connection broke"
         return UnreachableError(f"{device}: {why}", device=device, stage="connect", log=ended.stderr, code=BROKEN,
-                                hint="is it still switched on? What was sent so far is kept; push again")  # fmt: skip
+                                hint=STILL_ON)  # fmt: skip
     if status == NO_AGENT:
         return DeviceError(f"{device}: no agent is installed", device=device, stage="connect", code=NOT_INSTALLED,
                            hint=f"edgeship push MODEL -l name={device}")  # fmt: skip

@@ -12,6 +12,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
 PRESET = 6
 WORTH = 0.97  # of the raw size; above it the device is spared the unpacking
 SMALL = 512  # bytes; below it a header is most of it
@@ -28,14 +30,20 @@ class Packed:
 
 
 class Packer:
-    """Compresses each file once, whichever thread asks first. The cache is a folder beside the blobs."""
+    """Compresses each file once, whichever thread asks first.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for a project's own files.
+        shared: for files that many projects send, the runtime libraries; None: the user's cache folder.
+    """
+
+    def __init__(self, folder: Path, shared: Path | None = None) -> None:
         self._folder = folder
+        self._shared = shared or Path(platformdirs.user_cache_dir("edgeship")) / "packed"
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
-    def pack(self, path: Path, sha256: str, *, unpacks: bool) -> Packed:
+    def pack(self, path: Path, sha256: str, *, unpacks: bool, shared: bool = False) -> Packed:
         """The file as it is sent to a device that can (`unpacks`) or cannot read xz."""
         raw = Packed(path, "raw", path.stat().st_size)
         if not unpacks or raw.encoded_bytes < SMALL:
@@ -43,7 +51,7 @@ class Packer:
         with self._guard:
             lock = self._locks.setdefault(sha256, threading.Lock())
         with lock:
-            packed = self._folder / f"{sha256}.xz"
+            packed = (self._shared if shared else self._folder) / f"{sha256}.xz"
             if not packed.is_file():
                 self._compress(path, packed)
         size = packed.stat().st_size
@@ -51,7 +59,7 @@ class Packer:
 
     def _compress(self, path: Path, packed: Path) -> None:
         """A lost cache costs seconds, so nothing is flushed; the rename keeps a half file from being taken."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        packed.parent.mkdir(parents=True, exist_ok=True)
         temporary = packed.with_name(f".{packed.name}.{os.getpid()}.{threading.get_ident()}")
         compressor = lzma.LZMACompressor(check=lzma.CHECK_CRC32, preset=PRESET)
         try:

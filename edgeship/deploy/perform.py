@@ -15,13 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgeship.deploy import fit
-from edgeship.deploy.client import BROKEN
 from edgeship.deploy.contact import Agent, Session, Settings, contact, open_agent
 from edgeship.deploy.device import Device
 from edgeship.deploy.facts import Facts
 from edgeship.deploy.packing import Packed, Packer
 from edgeship.deploy.plan import KINDS, Have, Plan, Send, Wanted, missing, plan, wanted
-from edgeship.deploy.transport import clean
+from edgeship.deploy.transport import BROKEN, clean
 from edgeship.errors import DeviceError, EdgeshipError, UnreachableError
 from edgeship.profile import Profile
 from edgeship.release.build import PublishedRelease
@@ -257,7 +256,8 @@ class _Push:
         unpacks = self._session.facts.lzma
 
         def one(file: Wanted) -> Packed:
-            return self._packer.pack(self._repository.blob(file.ref.sha256), file.ref.sha256, unpacks=unpacks)
+            path, shared = self._repository.blob(file.ref.sha256), file.kind == "runtime library"
+            return self._packer.pack(path, file.ref.sha256, unpacks=unpacks, shared=shared)
 
         with ThreadPoolExecutor(max(1, min(4, len(todo)))) as pool:
             for file, packed in zip(todo, pool.map(one, todo), strict=True):

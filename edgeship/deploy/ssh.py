@@ -15,8 +15,8 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -29,7 +29,7 @@ from edgeship.deploy.endpoint import command_line
 from edgeship.deploy.hostkey import HostKey
 from edgeship.deploy.sshauth import log_in
 from edgeship.deploy.sshconfig import Hop, Route
-from edgeship.deploy.transport import STDERR_BYTES, Ended, clean, last_lines
+from edgeship.deploy.transport import BROKEN, STDERR_BYTES, STILL_ON, Ended, clean, last_lines
 from edgeship.errors import AuthError, UnreachableError
 from edgeship.profile import Profile
 from edgeship.reporter import Reporter
@@ -39,6 +39,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
+UNSENT = 1 << 17  # bytes that may wait in the kernel
 TRIES = 6  # connections dropped before their banner, channels refused
 
 
@@ -67,8 +68,9 @@ class SshStream:
 
     def read(self, n: int) -> bytes:
         """Up to n bytes; b"" at the end."""
-        data = self._channel.recv(n)
-        self._drain()
+        with _as_os_error():
+            data = self._channel.recv(n)
+            self._drain()
         if not data and not self._transport.is_active():
             raise ConnectionResetError("the connection was lost")
         return data
@@ -77,7 +79,10 @@ class SshStream:
         """All of `data`."""
         view = memoryview(data)
         while view:
-            sent = self._channel.send(bytes(view[: self._slice]))
+            with _as_os_error():
+                sent = 0 if self._channel.closed else self._channel.send(bytes(view[: self._slice]))
+            if not sent and not self._transport.is_active():
+                raise ConnectionResetError("the connection was lost")
             if not sent:
                 raise BrokenPipeError("the process on the device takes no more data")
             view = view[sent:]
@@ -167,8 +172,10 @@ class SshTransport:
                 hint="MaxSessions of its sshd_config is reached: close other sessions",
             ) from error  # fmt: skip
         except (SSHException, EOFError, OSError) as error:
-            raise UnreachableError(f"{self._name}: the connection broke: {clean(str(error)) or 'closed'}",
-                                   device=self._name, stage="connect") from error  # fmt: skip
+            raise UnreachableError(
+                f"{self._name}: the connection broke: {clean(str(error)) or 'closed'}", device=self._name,
+                stage="connect", code=BROKEN, hint=STILL_ON,
+            ) from error  # fmt: skip
 
     @property
     def cipher(self) -> str:
@@ -285,8 +292,10 @@ def _handshake(
         raise UnreachableError(f"{name}: {hop} speaks an SSH that this host does not: {error}", device=name,
                                stage="connect", hint="update its SSH server") from error  # fmt: skip
     except (SSHException, EOFError, OSError) as error:
+        lost = isinstance(error, EOFError | ConnectionError)
+        why = "the connection was lost during the key exchange" if lost else clean(str(error))
         raise UnreachableError(
-            f"{name}: no SSH server answers on {hop.host} port {hop.port}: {clean(str(error)) or type(error).__name__}",
+            f"{name}: no SSH server answers on {hop.host} port {hop.port}: {why}",
             device=name, stage="connect", hint=f"ssh -v -p {hop.port} {hop.user}@{hop.host}",
         ) from error  # fmt: skip
 
@@ -299,6 +308,8 @@ def _socket(name: str, hop: Hop, limits: Timeouts) -> socket.socket:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.dead * 1000))
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # what waits here is sent twice when the connection breaks
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
     return sock
 
 
@@ -346,7 +357,8 @@ def _negotiate(
             raise TimeoutError("the key exchange does not finish")
         if not transport.is_active():
             error = transport.get_exception() or SSHException("negotiation failed")
-            if _is_drop(error) and time.monotonic() - started < limits.banner * 0.9:
+            greeted = bool(transport.remote_version)
+            if not greeted and _is_drop(error) and time.monotonic() - started < limits.banner * 0.9:
                 raise _Dropped from error
             raise error
         return transport
@@ -357,6 +369,15 @@ def _negotiate(
 
 def _is_drop(error: BaseException) -> bool:
     return isinstance(error, EOFError | ConnectionError) or "protocol banner" in str(error)
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Streams raise OSError when they break, paramiko raises what it likes."""
+    try:
+        yield
+    except (EOFError, SSHException) as error:
+        raise ConnectionResetError(str(error) or "the connection was lost") from error
 
 
 def _again(once: Callable[[], T], retried: type[Exception], limits: Timeouts) -> T:

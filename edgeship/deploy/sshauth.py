@@ -49,10 +49,13 @@ def log_in(transport: paramiko.Transport, hop: Hop, device: str) -> None:
                     f"{device}: {hop} takes no keys, only {', '.join(error.allowed_types)}", device=device,
                     stage="connect", hint="allow PubkeyAuthentication in its sshd_config, then ssh-copy-id",
                 ) from error  # fmt: skip
-            except AuthenticationException:
-                if not transport.is_active():
-                    break
-                continue
+            except AuthenticationException as error:
+                if transport.is_active():
+                    continue
+                if len(tried.names) == 1:  # paramiko says the same for a refused key and a lost connection
+                    raise ConnectionResetError("the connection was lost") from error
+                tried.skipped.append("then the server hung up")
+                break
             if more:
                 raise AuthError(f"{device}: {hop} wants {' and '.join(more)} after the key", device=device,
                                 stage="connect", hint="edgeship logs in with a key alone")  # fmt: skip

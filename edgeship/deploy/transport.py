@@ -19,6 +19,9 @@ from edgeship.runtime.wire import ByteStream
 STDERR_LINES = 40  # of a remote process, kept for the error that follows
 STDERR_BYTES = 16 << 10
 
+BROKEN = "broken"  # code of the error where an open connection broke
+STILL_ON = "is it still switched on? What was sent so far is kept; push again"
+
 
 @dataclass(frozen=True)
 class Ended:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from edgeship.deploy.device import Device
 from edgeship.errors import EdgeshipError
 from edgeship.fleet import query
+from edgeship.fleet.audit import Entry
 from edgeship.fleet.health import STATUSES, Health, Known, judge
 from edgeship.fleet.schema import HOUR
 from edgeship.fleet.store import ContactRecord, FleetStore
@@ -16,6 +17,7 @@ from edgeship.fleet.summary import Summary
 from edgeship.profile import load
 
 RECENT = 3600.0  # seconds; what a status is judged on
+_DEPLOYMENTS = 5000  # entries of the audit trail that are looked through
 _BY_THE_MINUTE = 300  # devices; a larger fleet is judged on the running hour and the one before
 
 
@@ -34,7 +36,7 @@ class Assessed:
 
     device: Device
     health: Health
-    contact: ContactRecord | None
+    contact: ContactRecord | None  # a deployment after it counts as one
     newest: query.Newest | None
     recent: Summary  # the last hour
 
@@ -63,11 +65,32 @@ class Assessed:
 
 
 def assess(store: FleetStore, devices: Sequence[Device], limits: Limits) -> list[Assessed]:
-    """Judge devices by contacts, windows and the last hour; in the order of `devices`."""
+    """Judge devices by contacts, deployments, windows and the last hour; in the order of `devices`."""
     now = store.now()
     contacts, newest = store.contacts(), query.newest(store)
     recent = query.totals(store, [device.name for device in devices], recent_span(now, len(devices)))
+    for name, entry in _deployed(store).items():
+        contacts[name] = after_deployment(contacts.get(name), entry)
     return [_one(d, now, contacts.get(d.name), newest.get(d.name), recent.get(d.name), limits) for d in devices]
+
+
+def after_deployment(contact: ContactRecord | None, entry: Entry) -> ContactRecord:
+    """What is known after a deployment that worked, when no contact came later."""
+    if contact is not None and contact.attempted >= entry.at:
+        return contact
+    before = contact.status if contact is not None else {}
+    status = {**before, "state": "serving", "model": entry.detail.get("model"), "counter": entry.detail.get("counter")}
+    if "precision" in entry.detail:
+        status["precision"] = entry.detail["precision"]
+    return ContactRecord(entry.at, entry.at, skew=contact.skew if contact is not None else None, status=status)
+
+
+def _deployed(store: FleetStore) -> dict[str, Entry]:
+    """Device -> its newest deployment that worked, among the newest ones of the fleet."""
+    out: dict[str, Entry] = {}
+    for entry in store.entries(actions=("deploy.good",), limit=_DEPLOYMENTS):
+        out.setdefault(entry.subject, entry)
+    return out
 
 
 def recent_span(now: float, devices: int) -> query.Span:

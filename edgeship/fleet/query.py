@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from edgeship.errors import UsageError
 from edgeship.fleet.ingest import Gap
@@ -251,7 +251,7 @@ def _pieces(of: Span) -> Iterator[tuple[int, int, int]]:
 
 def _rows(
     connection: Connection, ids: dict[int, str], resolution: int, start: int, end: int, columns: Sequence[str]
-) -> Iterator[Row[Any]]:
+) -> Iterator[Sequence[Any]]:
     """(device id, start, model, counter, *columns) of roll-ups, in the order of time."""
     base = (
         select(*(rollups.c[name] for name in ("device_id", "start", "model", "counter", *columns)))

@@ -35,6 +35,7 @@ class Stage:
 
     folder: Path
     figures: dict[str, str] = field(default_factory=dict)
+    requests: Counter[str] = field(default_factory=Counter)  # answered so far, by device
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -45,6 +46,10 @@ class Stage:
             **kept, "PATH": f"{BIN}{os.pathsep}{kept.get('PATH', os.defpath)}", "PYTHONUNBUFFERED": "1",
             "PYTHONIOENCODING": "utf-8", "TF_CPP_MIN_LOG_LEVEL": "3", "VIRTUAL_ENV": str(BIN.parent),
         }  # fmt: skip
+
+    def asked(self, device: str, count: int) -> None:
+        """Remember how many requests a device answered."""
+        self.requests[device] += count
 
     def title(self, text: str) -> None:
         """A heading."""
@@ -88,6 +93,8 @@ class Stage:
             for text in process.stdout:
                 said.append(text)
                 print(f"  {text}", end="", flush=True)
+            if said and not said[-1].endswith("\n"):
+                print(flush=True)
             got = process.wait()
         finally:
             timer.cancel()

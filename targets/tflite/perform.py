@@ -1,7 +1,8 @@
 """The step that makes a TFLite variant: fixed shapes, a signature, and quantization with ai-edge-quantizer.
 
-Route, chosen by running both: everything but float32 is made from the float `.tflite`, so a TFLite source is served like a Keras one and no TensorFlow is needed. TFLiteConverter's int8 answers are the same to
-the last digit, for more time and three times the memory. Three things are not as the library does them by default:
+Route, chosen by running both: everything but float32 is made from the float `.tflite`, so a TFLite source is served
+like a Keras one and no TensorFlow is needed. TFLiteConverter's int8 answers are the same to the last digit, for more
+time and three times the memory. Three things are not as the library does them by default:
 
 * Ranges are the smallest and largest value seen. Its own moving average forgets: on a digits net the largest error was
   0.46 instead of 0.04.

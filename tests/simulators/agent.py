@@ -15,10 +15,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import http.client
 import json
 import lzma
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -221,6 +223,7 @@ class SimulatedDevice:
     def __init__(self, root: Path, app: Path, *, environment: Mapping[str, str] | None = None) -> None:
         self.root, self.app, self.environment = root, app, dict(environment or {})
         self.layout = Layout.of(str(root))
+        self._supervisor: subprocess.Popen[bytes] | None = None
 
     def argv(self, *words: str) -> list[str]:
         """The command line of one of its processes."""
@@ -229,6 +232,55 @@ class SimulatedDevice:
     def connect(self) -> Host:
         """Log in."""
         return Host(self.argv("rpc", "--root", str(self.root)), environment=self.environment)
+
+    def start(self) -> None:
+        """Start the supervisor as its boot hook does, in this process's own group."""
+        self._supervisor = subprocess.Popen(
+            self.argv("supervise", "--root", str(self.root)), stdin=subprocess.DEVNULL,
+            env={**os.environ, **self.environment}, start_new_session=True,
+        )  # fmt: skip
+
+    def control(self, op: str, **fields: Any) -> dict[str, Any]:
+        """Ask the supervisor itself, once it listens. Raises Refused, EOFError when it died over the request."""
+        end = time.monotonic() + 30
+        with socket.socket(socket.AF_UNIX) as connection:
+            while True:
+                try:
+                    connection.connect(self.layout.control_socket())
+                    break
+                except OSError:
+                    if self._supervisor is not None and self._supervisor.poll() is not None:
+                        raise EOFError("the supervisor died") from None
+                    assert time.monotonic() < end, "the supervisor does not listen"
+                    time.sleep(0.01)
+            try:
+                connection.sendall(json_frame({"id": 1, "op": op, **fields}))
+                while (answer := read_json(connection.recv)) is not None:
+                    if answer.get("ok"):
+                        result: dict[str, Any] = answer["result"]
+                        return result
+                    if "error" in answer:
+                        raise Refused(answer["error"]["code"], answer["error"]["message"])
+            except ConnectionError:
+                pass
+        raise EOFError("the supervisor died over the request")
+
+    def classify(self, index: int = 0) -> bool:
+        """Whether the tiny classifier that is served is right, asked on the serving socket as any client does."""
+        body, label = tiny_request(index)
+        self.control("status")  # listens by now
+        connection = http.client.HTTPConnection("localhost", timeout=30)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(30)
+        connection.sock.connect(self.layout.serve_socket())
+        try:
+            connection.request("POST", "/v2/models/digits/infer", body)
+            answer = connection.getresponse()
+            raw = answer.read()
+            assert answer.status == 200, raw
+            return answered_class(raw) == label
+        finally:
+            connection.close()
 
     def processes(self) -> list[int]:
         """Ids of every process that works for this folder, workers too."""
@@ -262,6 +314,9 @@ class SimulatedDevice:
         self._wait()
 
     def _wait(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.wait(30)
+            self._supervisor = None
         end = time.monotonic() + 30
         while self.processes() and time.monotonic() < end:
             time.sleep(0.02)

@@ -1,10 +1,10 @@
-"""Small signed releases of made-up bytes, for everything that moves files and runs no model."""
+"""Small signed releases: made-up bytes for what moves files and runs no model, the tiny classifier for the rest."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from edgeship.release.build import PublishedRelease
 from edgeship.release.keys import KeySet
 from edgeship.release.repository import File, Repository, utc_now
 from edgeship.runtime.manifest import FileRef, Golden, Manifest, RuntimeRef, TensorSpec, VariantRef
+from tests.simulators import models
 
 SPEC = TensorSpec("x", "float32", (1, 4))
 
@@ -56,3 +57,23 @@ def publish(
 
     files = [weights, golden, recipe, *(library for _, library in libraries)]
     return PublishedRelease(*to.publish(model, manifest, files))
+
+
+def publish_classifier(
+    to: Repository, folder: Path, formats: Mapping[str, Sequence[str]], *, bad: bool = False, max_abs: float = 0.05
+) -> PublishedRelease:
+    """Publish the tiny classifier of `models`, with this host's runtime libraries: format -> profiles that get it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    refs, files = [], [file(folder, b"{}")]
+    for name, profiles in formats.items():
+        make = models.tiny_tflite if name == "tflite" else models.tiny_onnx
+        tiny, golden = make(folder / f"model.{name}", bad=bad), folder / f"golden.{name}"
+        ref = models.variant_ref(tiny, golden, profiles=tuple(profiles), max_abs=max_abs)
+        refs.append(ref)
+        paths = [(tiny.path, ref.file), (golden, ref.golden.file), (models.library(name), ref.runtimes[0].file)]
+        files += [File(path, found) for path, found in paths]
+
+    def manifest(counter: int) -> Manifest:
+        return Manifest("digits", counter, "2026-11-22T09:30:00Z", tuple(refs), checks_skipped=bad)
+
+    return PublishedRelease(*to.publish("digits", manifest, files))

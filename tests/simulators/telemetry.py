@@ -209,7 +209,10 @@ def fleet(
     for index, board in enumerate(boards):
         end = {"phone-07": now - 5 * 3600, "pi-dock-2": now - 2 * 3600}.get(board.name, now)
         windows[board.name] = board.windows(
-            start, end, counter=_updated(rolled + index * 400), offline=_quiet(board.name, start, hours)
+            start,
+            end,
+            counter=_updated(now + 1 if board.name == "pi-archive" else rolled + index * 400),
+            offline=_quiet(board.name, start, hours),
         )
     return boards, windows
 
@@ -227,21 +230,32 @@ def _quiet(name: str, start: float, hours: float) -> Callable[[float], bool]:
 def fill(store: FleetStore, now: float, *, hours: float = 24.0, spread: int = 14) -> list[SimulatedDevice]:
     """Put `fleet` into a store whose clock says `now`, with contacts and an audit trail."""
     boards, windows = fleet(now, hours=hours, spread=spread)
-    rolled = now - hours * 3600 * 0.45
+    start, rolled, clock = now - hours * 3600, now - hours * 3600 * 0.45, store._clock
     for index, board in enumerate(boards):
+        store._clock = _at(start + 60 * index)
         store.save_device(board.device)
+        store.audit("deploy.good", board.name, {"model": "digits", "counter": 1, "bytes": 2_870_112})
+    for index, board in enumerate(boards):
+        store._clock = _at(rolled + index * 400)
+        if any(window.counter == 2 for window in windows[board.name]):
+            store.audit("deploy.good", board.name, {"model": "digits", "counter": 2, "bytes": 301_776})
+    store._clock = _at(now - 1200)
+    store.audit(
+        "deploy.failed", "jetson-line-a", {"model": "digits", "counter": 3, "reason": "golden samples: 9 of 16"}
+    )
+    for board in boards:
+        store._clock = _at(now - {"pi-dock-2": 7200, "phone-07": 5 * 3600}.get(board.name, 5))
         ingest(store, board.name, windows[board.name], Contact(host=now, clock=now))
-        store.audit(
-            "deploy.good", board.name, {"model": "digits", "counter": 1, "bytes": 2_870_112},
-        )  # fmt: skip
-        if rolled + index * 400 < now:
-            store.audit(
-                "deploy.good", board.name, {"model": "digits", "counter": 2, "bytes": 301_776},
-            )  # fmt: skip
-        status = {"state": "serving", "model": "digits", "counter": 2, "precision": "int8", "format": "tflite",
+        served = max(w.counter or 0 for w in windows[board.name])
+        status = {"state": "serving", "model": "digits", "counter": served, "precision": "int8", "format": "tflite",
                   "agent": "0.1.0", "uptime_seconds": hours * 3600, "worker_restarts": 0,
                   "pss": {"supervisor": 9_300_000, "worker": 16_100_000}}  # fmt: skip
-        if board.name != "pi-dock-2":
-            store.record_contact(board.name, status=status, skew=0.02)
+        store.record_contact(board.name, status=status, skew=0.02)
+    store._clock = _at(now - 4 * 3600)
     store.record_contact("phone-07", error="no route to host phone-07.local")
+    store._clock = clock
     return boards
+
+
+def _at(when: float) -> Callable[[], float]:
+    return lambda: when

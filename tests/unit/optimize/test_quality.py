@@ -1,0 +1,205 @@
+"""The check's verdict: what is measured, what is proven, what is refused, and the line that says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgeship.dataset import Dataset
+from edgeship.errors import InputError, UsageError
+from edgeship.optimize import quality
+from edgeship.optimize.quality import Verdict, agreeing, judge, signed
+from edgeship.reporter import Reporter
+from edgeship.runtime.manifest import TensorSpec
+from edgeship.targets import registry
+from tests.simulators.models import SHAPE, samples, tiny_onnx, tiny_tflite
+
+SCORES = TensorSpec("p", "float32", (1, 10))
+
+
+@dataclass(frozen=True)
+class Budget:
+    max_drop: float = 1.0
+    max_class_drop: float = 5.0
+
+
+def scores(classes: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Answers [n, 1, 10] whose highest score is the class."""
+    out = np.full((len(classes), 1, 10), 0.01, np.float32)
+    out[np.arange(len(classes)), 0, classes] = 0.9
+    return out
+
+
+def verdict_of(lost: int = 0, gained: int = 0, n: int = 1000, budget: Budget | None = None, spread: bool = True) -> Verdict:  # fmt: skip
+    """A source that is wrong on the last `gained` samples, a variant that is wrong on the first `lost`."""
+    truth = np.arange(n) % 10 if spread else np.sort(np.arange(n) % 10)
+    source, variant = truth.copy(), truth.copy()
+    variant[:lost] = (variant[:lost] + 1) % 10
+    if gained:
+        source[-gained:] = (source[-gained:] + 1) % 10
+    return judge(
+        [scores(source)], [scores(variant)], [SCORES], budget or Budget(), truth=truth.astype(np.int32),
+    )  # fmt: skip
+
+
+def test_equal_answers_pass_and_lose_nothing() -> None:
+    verdict = verdict_of()
+    assert (verdict.float_value, verdict.variant_value, verdict.drop, verdict.agreement) == (1.0, 1.0, 0.0, 1.0)
+    assert verdict.passed
+    assert verdict.max_abs == 0.0
+    assert len(verdict.classes) == 10
+
+
+def test_a_drop_is_positive_when_the_variant_is_worse_and_shown_as_the_change() -> None:
+    verdict = verdict_of(lost=4, gained=1)
+    assert verdict.drop == pytest.approx(0.3)
+    assert verdict.interval[0] < 0.3 < verdict.interval[1]
+    assert verdict.summary.startswith("top-1 99.9 % → 99.6 % (−0.3 of 1.0 allowed; interval −")
+    better = verdict_of(gained=5)
+    assert better.drop == pytest.approx(-0.5)
+    assert "(+0.5 of 1.0 allowed; interval +0.1 … +" in better.summary
+
+
+def test_the_line_is_the_one_of_the_design() -> None:
+    verdict = verdict_of(lost=1)
+    assert verdict.summary == (
+        "top-1 100.0 % → 99.9 % (−0.1 of 1.0 allowed; interval −0.6 … +0.3; n=1000)"
+        f'   worst class "0": −1 of 100   class limit not proven, needs n ≥ {verdict.needs_n}'
+    )
+    assert (verdict.passed, verdict.proven) == (True, False)
+
+
+def test_measured_above_the_limit_fails() -> None:
+    verdict = verdict_of(lost=11)
+    assert not verdict.passed
+    assert not verdict.proven
+    assert verdict.needs_n is None
+    assert verdict_of(lost=10).passed
+
+
+def test_the_whole_interval_within_is_proven() -> None:
+    verdict = verdict_of(n=5000, budget=Budget(1.0, 5.0))
+    assert verdict.proven
+    assert "proven" not in verdict.summary
+    assert verdict.needs_n is None
+
+
+def test_between_it_passes_and_says_how_many_samples_would_prove_it() -> None:
+    verdict = verdict_of(lost=6)
+    assert (verdict.passed, verdict.proven) == (True, False)
+    assert verdict.needs_n is not None
+    assert verdict.needs_n > 1000
+    assert f"   not proven, needs n ≥ {verdict.needs_n}" in verdict.summary
+    at_limit = verdict_of(lost=10)
+    assert at_limit.needs_n is None
+    assert at_limit.summary.endswith("not proven: at the limit")
+
+
+def test_one_lost_class_fails_though_the_whole_holds() -> None:
+    verdict = verdict_of(lost=8, spread=False)
+    assert verdict.drop == pytest.approx(0.8)
+    assert not verdict.passed
+    assert verdict.worst_class is not None
+    assert (verdict.worst_class.label, verdict.worst_class.lost, verdict.worst_class.samples) == (0, 8, 100)
+    assert 'worst class "0": −8 of 100 (−8.0 of 5.0 allowed)' in verdict.summary
+
+
+def test_classes_go_by_their_names() -> None:
+    truth = np.arange(20) % 10
+    names = [f"digit {i}" for i in range(10)]
+    verdict = judge([scores(truth)], [scores(truth)], [SCORES], Budget(), truth=truth.astype(np.int32), labels=names)
+    assert [c.name for c in verdict.classes] == names
+    assert 'worst class "digit 0": ±0 of 2' in verdict.summary
+
+
+def test_answers_with_nan_are_wrong_and_do_not_agree() -> None:
+    truth = np.zeros(50, np.int64)
+    broken = scores(truth)
+    broken[:, 0, 0] = np.nan
+    verdict = judge([scores(truth)], [broken], [SCORES], Budget(), truth=truth.astype(np.int32))
+    assert (verdict.variant_value, verdict.agreement, verdict.passed) == (0.0, 0.0, False)
+    assert np.isfinite(verdict.max_abs)
+
+
+def test_a_label_without_a_class_is_refused() -> None:
+    with pytest.raises(InputError, match="the label 10, the model has the classes 0 to 9"):
+        judge([scores(np.zeros(3, np.int64))] * 1, [scores(np.zeros(3, np.int64))], [SCORES], Budget(),
+              truth=np.array([0, 1, 10], np.int32))  # fmt: skip
+
+
+def test_agreement_needs_no_labels() -> None:
+    classes = np.arange(200) % 10
+    other = classes.copy()
+    other[0] = 9
+    verdict = judge([scores(classes)], [scores(other)], [SCORES], Budget(), metric="agreement")
+    assert verdict.metric == "agreement"
+    assert (verdict.float_value, verdict.variant_value) == (1.0, 0.995)
+    assert verdict.classes == ()
+    assert verdict.worst_class is None
+    assert verdict.summary.startswith("agreement 100.0 % → 99.5 %")
+
+
+def test_columns_are_judged_apart() -> None:
+    """Boxes of 0 to 320 and scores of 0 to 1 in one tensor: an error of 0.6 is nothing to a box and all to a score."""
+    rng = np.random.default_rng(0)
+    wanted = np.concatenate([rng.random((50, 20, 4)) * 320, rng.random((50, 20, 1))], axis=2).astype(np.float32)
+    spec = TensorSpec("detections", "float32", (20, 5))
+    boxes, lost = wanted.copy(), wanted.copy()
+    boxes[..., :4] += 0.6
+    lost[..., 4] += 0.6
+    assert agreeing([wanted], [boxes], [spec]).all()
+    assert not agreeing([wanted], [lost], [spec]).any()
+
+
+def test_the_manifest_gets_what_was_measured() -> None:
+    assert verdict_of(lost=1).measured() == {
+        "metric": "top1", "float": 1.0, "variant": 0.999, "samples": 1000, "drop_interval": [-0.297, 0.566],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.04, "±0.0"), (-0.04, "±0.0"), (-0.06, "−0.1"), (12.34, "+12.3")])
+def test_changes_carry_their_sign(value: float, text: str) -> None:
+    assert signed(value) == text
+
+
+# ── with real models in the engine ───────────────────────────────────────────────────────────────────────────────────
+
+
+def data(n: int = 200) -> Dataset:
+    x, labels = samples(n)
+    return Dataset({"image": x.reshape(n, *SHAPE)}, labels)
+
+
+@pytest.mark.parametrize("format_name", ["tflite", "onnx"])
+def test_a_good_variant_passes_and_a_wrongly_calibrated_one_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_name: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    maker = tiny_tflite if format_name == "tflite" else tiny_onnx
+    facts = registry.inspect(maker(tmp_path / f"m.{format_name}", "float32").path)
+    target, folder = registry.target(format_name), tmp_path / "c"
+    good = target.build(facts, "int8", data(100), folder, Reporter())
+    verdict = quality.check(facts, good, data(), Budget(), threads=1, reporter=Reporter())
+    assert verdict.passed
+    assert verdict.agreement > 0.98
+    wrong = Dataset({"image": data(100).inputs["image"] / np.float32(255)})
+    bad = target.build(facts, "int8", wrong, folder, Reporter())
+    assert not quality.check(facts, bad, data(), Budget()).passed
+
+
+def test_metrics_need_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    facts = registry.inspect(tiny_tflite(tmp_path / "m.tflite").path)
+    variant = registry.target("tflite").build(facts, "int8", None, tmp_path / "c", Reporter())
+    bare = replace(data(), labels=None)
+    with pytest.raises(UsageError, match="needs labels") as caught:
+        quality.check(facts, variant, bare, Budget(), metric="top1")
+    assert "agreement" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="unknown metric 'f1'"):
+        quality.check(facts, variant, bare, Budget(), metric="f1")
+    assert quality.check(facts, variant, bare, Budget()).metric == "agreement"
+    assert quality.check(facts, variant, data(), Budget(), metric="agreement").variant_value == 1.0

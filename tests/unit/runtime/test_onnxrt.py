@@ -1,0 +1,137 @@
+"""What is particular to libonnxruntime.so."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeship.runtime import onnxrt
+from edgeship.runtime.errors import EngineError
+from edgeship.runtime.onnxrt import OnnxModel
+from tests.simulators.models import library, pair_onnx, samples, tiny_onnx
+
+LIBRARY = str(library("onnx"))
+
+
+def graph(path: Path, build: Callable[[Any], Any]) -> str:
+    """Write a graph that `onnx.helper` builds."""
+    from onnx import helper
+
+    model = helper.make_model(build(helper), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return str(path)
+
+
+def test_two_threads_answer_the_same(tmp_path: Path) -> None:
+    tiny = tiny_onnx(tmp_path / "m", "float32")
+    raw = tiny.quantize(samples(1)[0])
+    one, two = OnnxModel(LIBRARY, str(tiny.path), 1), OnnxModel(LIBRARY, str(tiny.path), 2)
+    assert one.run(raw) == two.run(raw)
+    one.close()
+    two.close()
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, refuse: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Record how sessions are created; those that `refuse` picks fail."""
+    real, seen = OnnxModel._create, list[dict[str, Any]]()
+
+    def create(self: OnnxModel, path: str, threads: int, **how: Any) -> Any:
+        seen.append(how)
+        if refuse(how):
+            raise EngineError("Attempt to replace the existing tensor")
+        return real(self, path, threads, **how)
+
+    monkeypatch.setattr(OnnxModel, "_create", create)
+    return seen
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=name))
+
+
+def test_on_x86_64_int8_is_precise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, "x86_64")
+    seen = watched(monkeypatch, lambda _how: False)
+    OnnxModel(LIBRARY, str(tiny_onnx(tmp_path / "m").path), 1).close()
+    assert seen == [{"precise": True, "optimize": True}]
+
+
+def test_elsewhere_nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, "aarch64")
+    seen = watched(monkeypatch, lambda _how: False)
+    OnnxModel(LIBRARY, str(tiny_onnx(tmp_path / "m").path), 1).close()
+    assert seen == [{"precise": False, "optimize": True}]
+
+
+def test_a_graph_that_is_refused_when_precise_runs_without_optimizations_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, "x86_64")
+    seen = watched(monkeypatch, lambda how: bool(how["optimize"]))
+    tiny = tiny_onnx(tmp_path / "m")
+    model = OnnxModel(LIBRARY, str(tiny.path), 1)
+    assert seen[-1] == {"precise": True, "optimize": False}
+    assert len(model.notes) == 1
+    assert model.notes[0].startswith("optimizations disabled: ")
+    assert "Attempt to replace" in model.notes[0]
+    raw = tiny.quantize(samples(1)[0])
+    assert np.allclose(np.frombuffer(model.run(raw)[0], "f4"), np.frombuffer(tiny.reference(raw)[0], "f4"), atol=1e-6)
+    model.close()
+
+
+def test_a_model_that_is_refused_either_way_keeps_its_first_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, "x86_64")
+    (tmp_path / "m").write_bytes(b"nothing like a model")
+    with pytest.raises(EngineError, match=r"CreateSession: .*failed:Protobuf parsing failed"):
+        OnnxModel(LIBRARY, str(tmp_path / "m"), 1)
+
+
+def test_text_is_no_number(tmp_path: Path) -> None:
+    from onnx import TensorProto
+
+    path = graph(tmp_path / "m", lambda h: h.make_graph(
+        [h.make_node("Identity", ["x"], ["y"])], "g",
+        [h.make_tensor_value_info("x", TensorProto.STRING, [1])],
+        [h.make_tensor_value_info("y", TensorProto.STRING, [1])],
+    ))  # fmt: skip
+    with pytest.raises(EngineError, match="tensor 'x' has element type 8, which is not a plain number"):
+        OnnxModel(LIBRARY, path, 1)
+
+
+def test_a_sequence_is_no_tensor(tmp_path: Path) -> None:
+    from onnx import TensorProto
+
+    path = graph(tmp_path / "m", lambda h: h.make_graph(
+        [h.make_node("SequenceConstruct", ["x"], ["y"])], "g",
+        [h.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [h.make_tensor_sequence_value_info("y", TensorProto.FLOAT, [1])],
+    ))  # fmt: skip
+    with pytest.raises(EngineError, match="output 'y' is a sequence or a map, not a tensor"):
+        OnnxModel(LIBRARY, path, 1)
+
+
+def test_an_output_of_another_shape_than_declared_is_an_error_and_not_an_overrun(tmp_path: Path) -> None:
+    from onnx import TensorProto
+
+    # the output is as long as the input says
+    path = graph(tmp_path / "m", lambda h: h.make_graph(
+        [h.make_node("Range", ["zero", "n", "one"], ["y"])], "g",
+        [h.make_tensor_value_info("n", TensorProto.INT64, [])], [h.make_tensor_value_info("y", TensorProto.INT64, [3])],
+        [h.make_tensor("zero", TensorProto.INT64, [], [0]), h.make_tensor("one", TensorProto.INT64, [], [1])],
+    ))  # fmt: skip
+    with pytest.raises(EngineError, match="ONNX Runtime Run: "):
+        OnnxModel(LIBRARY, path, 1)
+
+
+def test_a_library_that_lacks_the_api_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxrt, "_API_VERSION", 9999)
+    with pytest.raises(EngineError, match=r"too old: version 1\.10 or later"):
+        OnnxModel(LIBRARY, str(pair_onnx(tmp_path / "m").path), 1)

@@ -1,0 +1,276 @@
+"""Keras sources: read from their configuration, converted by one TensorFlow child, compared with their own answers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeship import dataset
+from edgeship.dataset import Dataset
+from edgeship.errors import ConversionError, InputError, MissingExtra, UsageError
+from edgeship.model import ModelFacts
+from edgeship.optimize import golden, quality
+from edgeship.reporter import Reporter
+from edgeship.targets import answers, cache, child, registry
+from edgeship.targets.keras import export
+from tests.simulators import keras_models
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("keras")]
+
+
+@dataclass(frozen=True)
+class Budget:
+    max_drop: float = 2.0
+    max_class_drop: float = 10.0
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return keras_models.make(tmp_path_factory.mktemp("keras"))
+
+
+@dataclass(frozen=True)
+class Digits:
+    facts: ModelFacts
+    calibration: Dataset
+    evaluation: Dataset
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def prepared(models: Path) -> Digits:
+    facts = registry.inspect(models / "digits.keras")
+    calibration = dataset.load(models / "calibration.npz", facts)
+    evaluation = dataset.load(models / "evaluation.npz", facts, need_labels=True)
+    registry.prepare(facts, [evaluation], models / "cache")
+    return Digits(facts, calibration, evaluation, models / "cache")
+
+
+@pytest.fixture
+def digits(prepared: Digits, monkeypatch: pytest.MonkeyPatch) -> Digits:
+    """After `prepare` nothing starts TensorFlow again."""
+    monkeypatch.setattr(export, "_PERFORM", "no.such.step")
+    return prepared
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_facts_come_from_the_configuration(models: Path) -> None:
+    facts = registry.inspect(models / "digits.keras")
+    assert (facts.format, facts.precision, facts.open_shapes) == ("keras", "float32", True)
+    assert [(s.name, s.dtype, s.shape) for s in facts.inputs] == [("image", "float32", (1, 28, 28, 1))]
+    assert [(s.name, s.shape) for s in facts.outputs] == [("probabilities", (1, 10))]
+    assert facts.operators["Conv2D"] == 2
+    assert facts.parameters == 80 + 32 + 1168 + 16 * 36 * 32 + 32 + 330
+    assert facts.details["keras"]
+
+
+def test_several_inputs_and_outputs_go_by_name(models: Path) -> None:
+    facts = registry.inspect(models / "two.keras")
+    assert {s.name: s.shape for s in facts.inputs} == {"a": (1, 6), "b": (1, 4)}
+    assert {s.name: s.shape for s in facts.outputs} == {"score": (1, 3), "box": (1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "hint"),
+    [
+        ("lambda", "Lambda layer, whose Python code", "ONNX"),
+        ("custom", "custom class mine>Scale", "ONNX"),
+        ("open", "leaves more than the batch open", "fixed shapes"),
+        ("unbuilt", "never built", "call it once"),
+    ],
+)
+def test_what_cannot_be_converted_is_refused_when_it_is_read(models: Path, name: str, words: str, hint: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        registry.inspect(models / f"{name}.keras")
+    assert hint in str(caught.value.hint)
+    assert f"{name}.keras" in str(caught.value)
+
+
+def test_a_truncated_file_is_an_input_error(models: Path, tmp_path: Path) -> None:
+    raw = (models / "digits.keras").read_bytes()
+    for percent in (0, 1, 10, 50, 90, 99):
+        path = tmp_path / "cut.keras"
+        path.write_bytes(raw[: len(raw) * percent // 100])
+        with pytest.raises(InputError, match=r"cut\.keras"):
+            registry.inspect(path)
+
+
+def test_damaged_weights_are_an_input_error(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bad.keras"
+    with zipfile.ZipFile(models / "digits.keras") as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(name, data if name != "model.weights.h5" else data[:200] + b"\0" * 200)
+    with pytest.raises(InputError, match="its weights are damaged"):
+        registry.inspect(path)
+
+
+# ── converting ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("format_name", "precision", "worst", "alike"),
+    [
+        ("tflite", "float32", 1e-4, 1.0), ("tflite", "float16", 0.01, 0.99), ("tflite", "dynamic", 0.2, 0.98),
+        ("tflite", "int8", 0.3, 0.98), ("onnx", "float32", 1e-4, 1.0), ("onnx", "int8", 0.3, 0.98),
+    ],
+)  # fmt: skip
+def test_every_form_answers_like_the_keras_model(
+    digits: Digits, format_name: str, precision: str, worst: float, alike: float
+) -> None:
+    target = registry.target(format_name)
+    variant = target.build(digits.facts, precision, digits.calibration, digits.folder, Reporter())
+    (spec,) = variant.inputs
+    assert (spec.name, spec.shape) == ("image", (1, 28, 28, 1))
+    assert spec.dtype == ("int8" if (format_name, precision) == ("tflite", "int8") else "float32")
+    assert [(s.name, s.shape) for s in variant.outputs] == [("probabilities", (1, 10))]
+    if precision in ("int8", "dynamic"):
+        assert variant.int8_share == 1.0
+    if format_name == "onnx":
+        facts = target.inspect(variant.path)
+        assert facts.details["opset"] == 17
+        assert "MatMul" not in facts.operators
+    verdict = quality.check(digits.facts, variant, digits.evaluation, Budget())
+    assert verdict.float_value > 0.85
+    assert verdict.max_abs < worst
+    assert verdict.agreement >= alike
+    assert verdict.passed
+    assert [step["do"] for step in variant.recipe.steps][0] == "keras-export"
+    assert "keras" in variant.recipe.versions
+
+
+@pytest.mark.parametrize("format_name", ["tflite", "onnx"])
+@pytest.mark.parametrize("scale", [255.0, 1 / 255])
+def test_calibration_in_the_wrong_scale_fails_the_check_and_the_probe(
+    digits: Digits, format_name: str, scale: float
+) -> None:
+    wrong = Dataset({"image": (digits.calibration.inputs["image"] * np.float32(scale))})
+    variant = registry.target(format_name).build(digits.facts, "int8", wrong, digits.folder, Reporter())
+    verdict = quality.check(digits.facts, variant, digits.evaluation, Budget())
+    assert not verdict.passed
+    forced = golden.make(digits.facts, variant, digits.evaluation, verdict=None)
+    assert forced.golden.min_agreement == 0.875
+    probed = agreement_of(digits, variant)
+    assert probed < forced.golden.min_agreement
+
+
+def agreement_of(digits: Digits, variant: Any) -> float:
+    """What a device's probe of the forced golden samples would see, on this host."""
+    expected = registry.source_answers(digits.facts, variant, digits.evaluation, Reporter())[0]
+    given = answers.of_variant(variant, digits.evaluation)[0]
+    step = golden.output_step(variant.outputs[0], expected)
+    at = golden.choose(expected, digits.evaluation.labels, step, 16)
+    return float((expected[at].reshape(16, -1).argmax(1) == given[at].reshape(16, -1).argmax(1)).mean())
+
+
+def test_a_good_release_keeps_its_golden_agreement_two_steps_off(digits: Digits) -> None:
+    variant = registry.target("tflite").build(digits.facts, "int8", digits.calibration, digits.folder, Reporter())
+    verdict = quality.check(digits.facts, variant, digits.evaluation, Budget())
+    made = golden.make(digits.facts, variant, digits.evaluation, verdict=verdict)
+    assert made.golden.samples == 16
+    assert made.golden.min_agreement >= 0.8
+    assert made.golden.max_abs < 0.3
+    assert made.path.stat().st_size == 16 * (28 * 28 + 4 + 4 * 10)
+
+
+def test_two_inputs_convert_to_both_formats(models: Path) -> None:
+    facts = registry.inspect(models / "two.keras")
+    rng = np.random.default_rng(3)
+    data = Dataset({s.name: rng.normal(size=(9, *s.shape)).astype(np.float32) for s in facts.inputs})
+    registry.prepare(facts, [data], models / "cache")
+    for name in ("tflite", "onnx"):
+        variant = registry.target(name).build(facts, "float32", None, models / "cache", Reporter())
+        assert {s.name: s.shape for s in variant.inputs} == {"a": (1, 6), "b": (1, 4)}
+        assert {s.name: s.shape for s in variant.outputs} == {"score": (1, 3), "box": (1, 2)}
+        wanted = registry.source_answers(facts, variant, data, Reporter())
+        for expected, given in zip(wanted, answers.of_variant(variant, data), strict=True):
+            assert np.allclose(expected, given, atol=1e-5)
+
+
+def test_a_model_that_was_built_by_its_first_call_converts(models: Path) -> None:
+    facts = registry.inspect(models / "nested.keras")
+    assert [s.shape for s in facts.inputs] == [(1, 7)]
+    name = facts.inputs[0].name
+    data = Dataset({name: np.random.default_rng(0).random((5, 1, 7)).astype(np.float32)})
+    registry.prepare(facts, [data], models / "cache")
+    variant = registry.target("tflite").build(facts, "float32", None, models / "cache", Reporter())
+    (wanted,) = registry.source_answers(facts, variant, data, Reporter())
+    assert np.allclose(wanted, answers.of_variant(variant, data)[0], atol=1e-5)
+
+
+def test_a_file_that_keras_refuses_is_an_input_error(models: Path, tmp_path: Path) -> None:
+    """The configuration is sound and the weights are those of another model."""
+    path = tmp_path / "mixed.keras"
+    with zipfile.ZipFile(models / "digits.keras") as config, zipfile.ZipFile(models / "nested.keras") as weights:
+        with zipfile.ZipFile(path, "w") as new:
+            for name in config.namelist():
+                new.writestr(name, (weights if name == "model.weights.h5" else config).read(name))
+    with pytest.raises(InputError, match=r"mixed\.keras: Keras cannot load it"):
+        registry.prepare(registry.inspect(path), [], tmp_path / "cache")
+
+
+# ── the seam to the child ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_tensorflow_is_never_imported_here(models: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from edgeship.targets import registry;"
+        f"registry.inspect(Path({str(models / 'digits.keras')!r}));"
+        "print(sorted({'tensorflow', 'keras', 'onnx', 'onnxruntime', 'ai_edge_quantizer'} & set(sys.modules)))"
+    )
+    root = Path(__file__).parents[4]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"
+
+
+def failing(reason: str) -> Any:
+    """A child in which one format succeeds and the other fails."""
+
+    def run(step: str, request: Any, folder: Path, **_: Any) -> dict[str, Any]:
+        for name in request["formats"]:
+            (folder / f"float.{name}").write_bytes(b"model")
+        return {"formats": {n: reason if n == "onnx" else None for n in request["formats"]}, "outputs": []}
+
+    return run
+
+
+FACTS = ModelFacts(Path("m.keras"), "keras", "e" * 64, 1, "float32", (), (), {}, 1)
+
+
+def test_a_format_that_fails_does_not_hinder_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "run", failing("unknown op Foo"))
+    export.prepare(FACTS, [], tmp_path)
+    assert export.exported(FACTS, "tflite", tmp_path).read_bytes() == b"model"
+    with pytest.raises(ConversionError, match="cannot be converted to onnx: unknown op Foo"):
+        export.exported(FACTS, "onnx", tmp_path)
+
+
+def test_without_onnx_only_tflite_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "run", failing("never asked"))
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    export.prepare(FACTS, [], tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(MissingExtra, match="onnx"):
+        export.exported(FACTS, "onnx", tmp_path)
+
+
+def test_no_calibration_data_no_int8(digits: Digits) -> None:
+    with pytest.raises(UsageError, match="needs calibration data"):
+        registry.target("tflite").build(digits.facts, "int8", None, digits.folder, Reporter())
+
+
+def test_what_was_exported_is_found_again(digits: Digits) -> None:
+    first = export.exported(digits.facts, "tflite", digits.folder)
+    assert first == export.exported(digits.facts, "tflite", digits.folder)
+    assert cache.lookup(digits.folder, first.parent.name) is not None

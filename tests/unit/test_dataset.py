@@ -1,0 +1,276 @@
+"""Data files: uniform arrays come out, or an error that names the array, what was expected and what was there."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeship import dataset
+from edgeship.dataset import Dataset, load
+from edgeship.errors import InputError, UsageError
+from edgeship.model import ModelFacts
+from edgeship.runtime.manifest import TensorSpec
+
+IMAGE = TensorSpec("image", "float32", (1, 4, 4, 1))
+
+
+def facts(*inputs: TensorSpec) -> ModelFacts:
+    return ModelFacts(Path("m"), "tflite", "a" * 64, 1, "float32", inputs or (IMAGE,), (), {}, None)
+
+
+def save(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def images(n: int = 5) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).random((n, 4, 4, 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 4, 1), (5, 1, 4, 4, 1)])
+def test_samples_with_and_without_the_batch_axis_come_out_alike(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    data = load(save(tmp_path / "d.npz", image=images().reshape(shape), labels=np.arange(5)), facts())
+    assert len(data) == 5
+    assert data.inputs["image"].shape == (5, 1, 4, 4, 1)
+    assert data.inputs["image"].dtype == np.float32
+    assert data.labels is not None
+    assert data.labels.dtype == np.int32
+    assert data.labels.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_model_without_a_batch_axis_keeps_its_shape(tmp_path: Path) -> None:
+    data = load(save(tmp_path / "d.npz", x=np.zeros((3, 7))), facts(TensorSpec("x", "float32", (7,))))
+    assert data.inputs["x"].shape == (3, 7)
+
+
+def test_compressed_and_fortran_ordered_arrays_are_read(tmp_path: Path) -> None:
+    wanted = images()
+    np.savez_compressed(tmp_path / "d.npz", image=np.asfortranarray(wanted))
+    assert np.array_equal(load(tmp_path / "d.npz", facts()).inputs["image"][:, 0], wanted)
+
+
+@pytest.mark.parametrize("name", ["x", "images", "whatever"])
+def test_a_single_array_serves_a_model_with_one_input(tmp_path: Path, name: str) -> None:
+    assert len(load(save(tmp_path / "d.npz", **{name: images()}), facts())) == 5
+
+
+def test_a_general_name_beside_others_serves_too_when_there_is_one(tmp_path: Path) -> None:
+    assert len(load(save(tmp_path / "d.npz", x=images(), ids=np.arange(5), labels=np.arange(5)), facts())) == 5
+    with pytest.raises(InputError, match="no array for the model's input 'image'"):
+        load(save(tmp_path / "e.npz", x=images(), images=images()), facts())
+
+
+def test_a_npy_file_serves_a_model_with_one_input(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", images())
+    assert len(load(tmp_path / "d.npy", facts())) == 5
+
+
+def test_several_inputs_go_by_name(tmp_path: Path) -> None:
+    two = facts(TensorSpec("a", "float32", (1, 2)), TensorSpec("b", "int32", (1, 3)))
+    data = load(save(tmp_path / "d.npz", b=np.ones((4, 3), np.int64), a=np.zeros((4, 2))), two)
+    assert list(data.inputs) == ["a", "b"]
+    assert data.inputs["b"].dtype == np.int32
+    with pytest.raises(InputError, match=r"no array for the model's input 'b'; it holds 'a' \[4, 2\]") as caught:
+        load(save(tmp_path / "e.npz", a=np.zeros((4, 2))), two)
+    assert "a, b" in str(caught.value.hint)
+    with pytest.raises(InputError, match="differ in samples: 'a' 4, 'b' 3"):
+        load(save(tmp_path / "f.npz", a=np.zeros((4, 2)), b=np.ones((3, 3), int)), two)
+
+
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [((5, 1, 4, 4), "transpose"), ((5, 16), "reshape"), ((5, 3, 3, 1), None), ((4, 4, 1), None), ((), None)],
+)
+def test_another_shape_is_refused_with_both_shapes(tmp_path: Path, shape: tuple[int, ...], hint: str | None) -> None:
+    with pytest.raises(InputError, match=r"array 'image': expected shape \[n, 4, 4, 1\]") as caught:
+        load(save(tmp_path / "d.npz", image=np.zeros(shape, np.float32)), facts())
+    assert str(list(shape)) in str(caught.value)
+    assert (hint or "") in str(caught.value.hint)
+
+
+def test_axes_in_another_order_are_said_to_be(tmp_path: Path) -> None:
+    spec = TensorSpec("x", "float32", (1, 8, 6, 3))
+    with pytest.raises(InputError) as caught:
+        load(save(tmp_path / "d.npz", x=np.zeros((2, 3, 8, 6))), facts(spec))
+    assert "transpose" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
+def test_values_that_are_not_finite_are_found(tmp_path: Path, bad: float) -> None:
+    values = images().astype(np.float64)
+    values[3, 2, 1, 0] = bad
+    with pytest.raises(InputError, match=r"1 values are NaN or infinite .* the first at \[3, "):
+        load(save(tmp_path / "d.npz", image=values), facts())
+
+
+def test_objects_are_never_unpickled(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "exploded",))
+
+    np.savez(tmp_path / "d.npz", image=np.array([Bomb()], dtype=object))
+    with pytest.raises(InputError, match="holds Python objects"):
+        load(tmp_path / "d.npz", facts())
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("values", [np.array(["a", "b"]), np.array([1j])])
+def test_what_is_no_number_is_refused(tmp_path: Path, values: Any) -> None:
+    with pytest.raises(InputError, match="numbers are wanted"):
+        load(save(tmp_path / "d.npz", image=values), facts())
+
+
+def test_integer_inputs_take_whole_numbers_in_range(tmp_path: Path) -> None:
+    tokens = facts(TensorSpec("t", "int8", (1, 2)))
+    assert load(save(tmp_path / "a.npz", t=np.array([[1.0, 2.0]])), tokens).inputs["t"].dtype == np.int8
+    with pytest.raises(InputError, match="takes int8, got float64 with fractions"):
+        load(save(tmp_path / "b.npz", t=np.array([[1.5, 2.0]])), tokens)
+    with pytest.raises(InputError, match="values 1 to 300 do not fit int8"):
+        load(save(tmp_path / "c.npz", t=np.array([[1, 300]])), tokens)
+    flags = facts(TensorSpec("f", "bool", (1, 2)))
+    with pytest.raises(InputError, match="do not fit bool"):
+        load(save(tmp_path / "d.npz", f=np.array([[0, 2]])), flags)
+
+
+def test_a_quantized_input_takes_real_values_or_its_own_integers(tmp_path: Path) -> None:
+    spec = facts(TensorSpec("x", "int8", (1, 2), 0.5, -3))
+    real = load(save(tmp_path / "a.npz", x=np.array([[0.25, 1.0]])), spec)
+    assert real.inputs["x"].tolist() == [[[0.25, 1.0]]]
+    native = load(save(tmp_path / "b.npz", x=np.array([[-3, -1]], np.int8)), spec)
+    assert native.inputs["x"].tolist() == [[[0.0, 1.0]]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.arange(4), r"expected shape \[5\], got \[4\]"),
+        (np.eye(5), r"got \[5, 5\]"),
+        (np.arange(5) + 0.5, "integers"),
+        (np.arange(5) - 1, "0 or more, got -1 to 3"),
+        (np.array(list("abcde")), "integers"),
+    ],
+)
+def test_labels_are_class_indices(tmp_path: Path, labels: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load(save(tmp_path / "d.npz", image=images(), labels=labels), facts())
+
+
+def test_a_column_of_labels_and_whole_floats_pass(tmp_path: Path) -> None:
+    data = load(save(tmp_path / "d.npz", image=images(), labels=np.arange(5.0)[:, None]), facts())
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_labels_that_are_needed_and_missing_are_a_usage_error(tmp_path: Path) -> None:
+    path = save(tmp_path / "d.npz", image=images())
+    assert load(path, facts()).labels is None
+    with pytest.raises(UsageError, match="no array 'labels'"):
+        load(path, facts(), need_labels=True)
+
+
+def test_an_input_may_be_called_labels(tmp_path: Path) -> None:
+    data = load(save(tmp_path / "d.npz", labels=np.zeros((2, 3))), facts(TensorSpec("labels", "float32", (1, 3))))
+    assert data.labels is None
+    assert data.inputs["labels"].shape == (2, 1, 3)
+
+
+def test_no_samples_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no samples in it"):
+        load(save(tmp_path / "d.npz", image=images(0)), facts())
+
+
+def test_missing_files_and_folders_are_usage_errors(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such data file"):
+        load(tmp_path / "missing.npz", facts())
+    with pytest.raises(UsageError, match="not a file"):
+        load(tmp_path, facts())
+
+
+def test_files_cut_off_anywhere_are_input_errors(tmp_path: Path) -> None:
+    raw = save(tmp_path / "d.npz", image=images(), labels=np.arange(5)).read_bytes()
+    np.save(tmp_path / "d.npy", images())
+    single = (tmp_path / "d.npy").read_bytes()
+    for whole in (raw, single):
+        for percent in range(0, 100, 4):
+            cut = tmp_path / "cut.npz"
+            cut.write_bytes(whole[: len(whole) * percent // 100])
+            with pytest.raises(InputError, match="cut.npz"):
+                load(cut, facts())
+
+
+def test_flipped_bytes_give_declared_errors_or_data(tmp_path: Path) -> None:
+    raw = bytearray(save(tmp_path / "d.npz", image=images(), labels=np.arange(5)).read_bytes())
+    rng = np.random.default_rng(3)
+    path = tmp_path / "flipped.npz"
+    for _ in range(300):
+        changed = bytearray(raw)
+        changed[rng.integers(len(raw))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        try:
+            assert len(load(path, facts())) == 5
+        except (InputError, UsageError):
+            pass
+
+
+def declared(shape: str, body: bytes = b"", version: tuple[int, int] = (1, 0)) -> bytes:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY" + bytes(version) + len(header).to_bytes(2, "little") + header + body
+
+
+@pytest.mark.parametrize(
+    "member",
+    [declared("(9999999999999,)"), declared("(-1,)"), declared("(4,)", b"1234"), declared("(1,)", b"12345"),
+     declared("(1,)", b"1234", (9, 0)), b"", b"not an array"],
+)  # fmt: skip
+def test_a_header_that_lies_is_refused_before_memory_is_taken(tmp_path: Path, member: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("image.npy", member)
+    with pytest.raises(InputError, match="array 'image' is damaged"):
+        load(tmp_path / "d.npz", facts())
+
+
+def test_sizes_and_numbers_of_arrays_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "d.npz", image=images(), labels=np.arange(5))
+    monkeypatch.setattr(dataset, "MAX_ARRAYS", 1)
+    with pytest.raises(InputError, match="2 arrays are over the limit"):
+        load(path, facts())
+    monkeypatch.setattr(dataset, "MAX_BYTES", 100)
+    monkeypatch.setattr(dataset, "MAX_ARRAYS", 2)
+    with pytest.raises(InputError, match="bytes of arrays are over the limit of 100"):
+        load(path, facts())
+
+
+def test_an_archive_without_arrays_is_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w"):
+        pass
+    (tmp_path / "d.npz").write_bytes(buffer.getvalue())
+    with pytest.raises(InputError, match="no arrays in it"):
+        load(tmp_path / "d.npz", facts())
+
+
+def test_a_draw_is_seeded_ordered_and_without_repeats() -> None:
+    data = Dataset({"x": np.arange(100)}, np.arange(100, dtype=np.int32))
+    once, again, other = data.take(10, 1), data.take(10, 1), data.take(10, 2)
+    assert once.inputs["x"].tolist() == again.inputs["x"].tolist() != other.inputs["x"].tolist()
+    assert len(set(once.inputs["x"].tolist())) == 10
+    assert (np.diff(once.inputs["x"]) > 0).all()
+    assert once.labels is not None
+    assert once.labels.tolist() == once.inputs["x"].tolist()
+    assert data.take(100, 1) is data
+    assert Dataset({"x": np.arange(3)}).take(1, 0).labels is None
+
+
+def test_the_hash_is_of_the_content() -> None:
+    a = Dataset({"x": np.arange(4, dtype=np.float32)}, np.arange(4, dtype=np.int32))
+    assert a.sha256 == Dataset({"x": np.arange(4, dtype=np.float32)}, np.arange(4, dtype=np.int32)).sha256
+    others = [
+        Dataset({"y": a.inputs["x"]}, a.labels), Dataset({"x": a.inputs["x"]}),
+        Dataset({"x": a.inputs["x"] + 1}, a.labels), Dataset({"x": a.inputs["x"].reshape(4, 1)}, a.labels),
+    ]  # fmt: skip
+    assert len({a.sha256, *(other.sha256 for other in others)}) == 5
