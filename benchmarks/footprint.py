@@ -4,9 +4,10 @@
 
 One run, one model, one measure: PSS and private memory of each process from /proc/PID/smaps_rollup, median of five
 readings, after 200 inferences. The agent is the real one: `edgeship push` to a local child, whose supervisor and worker
-are then asked for as `edgeship agent status` does. The peers are plain scripts of ten lines that load the same file with
-ai-edge-litert or onnxruntime and numpy. Only one subject is alive while it is measured, so that nobody's pages count as
-shared with a rival. Exit code 1 when a budget of the design is broken: supervisor 10 MB, supervisor and worker 25 MB.
+are read. The peers are plain scripts of ten lines that load the same file with ai-edge-litert or onnxruntime and numpy,
+out of copies of these packages: PSS divides a page by all who map the file, and whoever else runs them on this machine
+must not make a peer look smaller. The agent's files are its own copies anyway.
+One subject at a time. Exit code 1 when a budget of the design is broken: supervisor 10 MB, supervisor and worker 25 MB.
 
 Without --model the model of examples/digits is trained first (about 30 s).
 """
@@ -14,6 +15,7 @@ Without --model the model of examples/digits is trained first (about 30 s).
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -35,6 +37,7 @@ BUDGET_MB = {"supervisor": 10.0, "supervisor + worker": 25.0}
 
 LITERT = """
 import sys
+sys.path.insert(0, sys.argv[2])
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 model = Interpreter(model_path=sys.argv[1], num_threads=1)
@@ -51,6 +54,7 @@ sys.stdin.read()
 
 ONNXRUNTIME = """
 import sys
+sys.path.insert(0, sys.argv[2])
 import numpy as np
 import onnxruntime
 options = onnxruntime.SessionOptions()
@@ -104,10 +108,10 @@ def edgeship(folder: Path, *words: str) -> Any:
 
 
 @contextmanager
-def peer(script: str, model: Path) -> Iterator[int]:
+def peer(script: str, model: Path, packages: Path) -> Iterator[int]:
     """A peer's process, ready after its inferences; its process id."""
     process = subprocess.Popen(
-        [sys.executable, "-I", "-c", script, str(model)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-I", "-c", script, str(model), str(packages)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     try:
@@ -133,8 +137,8 @@ def project(folder: Path, model: Path | None, data: Path | None) -> None:
     edgeship(folder, "init")
 
 
-def served(folder: Path, profile: str) -> Mapping[str, int]:
-    """Push to a local child of a profile and drive it; the process ids of its supervisor and worker."""
+def served(folder: Path) -> Mapping[str, int]:
+    """Push to a local child and drive it; the process ids of its supervisor and worker."""
     edgeship(folder, "push", "digits.keras", "-l", "name=sim", "--no-bench")
     edgeship(folder, "infer", "sim", "--data", "evaluation.npz", "--n", "200")
     [status] = edgeship(folder, "agent", "status", "-l", "name=sim")
@@ -145,7 +149,7 @@ def served(folder: Path, profile: str) -> Mapping[str, int]:
 
 def agent(folder: Path) -> list[Memory]:
     """The agent's processes, with the TFLite int8 model."""
-    pids = served(folder, "sim")
+    pids = served(folder)
     out = [measure(name, pid) for name, pid in pids.items()]
     out.append(measure("supervisor + worker", *pids.values()))
     edgeship(folder, "agent", "stop", "-l", "name=sim", "--yes")
@@ -169,9 +173,7 @@ def onnx_worker(folder: Path, model: Path) -> Memory:
     with host.worker(Agent.own().zipapp, folder) as child:
         golden = folder / "golden.bin"
         count, _ = host.write_inputs(golden, subject, None)
-        child.request(
-            "load", host.load_fields(subject, libraries.for_host("onnx"), golden, count, 1), seconds=60
-        )
+        child.request("load", host.load_fields(subject, libraries.for_host("onnx"), golden, count, 1), seconds=60)
         child.request("bench", {"runs": 200, "warmup": 0, "max_seconds": 60}, seconds=90)
         return measure("worker, ONNX", child.pid)
 
@@ -184,13 +186,27 @@ def variant(folder: Path, suffix: str) -> Path:
     return found[0]
 
 
+def copy_packages(folder: Path) -> Path:
+    """Copies of the peers' packages, so that no other process maps the same files."""
+    for name in ("numpy", "ai_edge_litert", "onnxruntime"):
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            sys.exit(f"{name} is not installed: pip install 'edgeship[onnx,tflite]'")
+        home = Path(spec.origin).parent
+        for source in (home, home.with_name(f"{name}.libs")):
+            if source.is_dir():
+                shutil.copytree(source, folder / source.name)
+    return folder
+
+
 def peers(folder: Path) -> list[Memory]:
     """The usual runtimes, one at a time."""
     out = []
+    packages = copy_packages(folder / "packages")
     for name, script, suffix in (
         ("ai-edge-litert + numpy", LITERT, ".tflite"), ("onnxruntime + numpy", ONNXRUNTIME, ".onnx"),
     ):  # fmt: skip
-        with peer(script, variant(folder, suffix)) as pid:
+        with peer(script, variant(folder, suffix), packages) as pid:
             out.append(measure(name, pid))
     return out
 
@@ -213,7 +229,9 @@ def main() -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--model", type=Path, help="a Keras model instead of training one")
-    parser.add_argument("--data", type=Path, help="folder of calibration.npz and evaluation.npz; the model's by default")
+    parser.add_argument(
+        "--data", type=Path, help="folder of calibration.npz and evaluation.npz; the model's by default"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="edgeship-footprint-") as name:
@@ -229,7 +247,8 @@ def main() -> int:
         subjects += peers(folder)
     code = show(subjects)
     if options.json is not None:
-        record = {"machine": platform.platform(), "python": platform.python_version(), "subjects": [asdict(s) for s in subjects]}
+        machine = {"machine": platform.platform(), "python": platform.python_version()}
+        record = {**machine, "subjects": [asdict(subject) for subject in subjects]}
         options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return code
 

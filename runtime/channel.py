@@ -23,12 +23,11 @@ encode: Callable[[Mapping[str, Any]], str] = json.JSONEncoder(separators=(",", "
 
 def message_parts(message: str, data: bytes | None = None) -> list[bytes]:
     """A message (encoded JSON) as buffers to send in order; one buffer unless the data is long."""
-    head = frame(KIND_JSON, message.encode())
-    if data is None:
-        return [head]
-    if len(data) > MAX_CHUNK:
-        return [head, *data_frames(data)]
-    return [head + frame(KIND_DATA, data) + _END if data else head + _END]
+    raw = message.encode()
+    if data is None or len(data) > MAX_CHUNK or len(raw) > MAX_JSON:
+        return [frame(KIND_JSON, raw), *(() if data is None else data_frames(data))]
+    head = HEADER.pack(KIND_JSON, len(raw)) + raw
+    return [head + HEADER.pack(KIND_DATA, len(data)) + data + _END if data else head + _END]
 
 
 class Messages:

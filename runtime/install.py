@@ -77,6 +77,8 @@ class Installer:
         try:
             begun = time.monotonic()
             settings = Settings.load(self._layout)
+            if not settings.profile:
+                raise AgentError("this device is not enrolled yet", "not-enrolled")
             report("verify", "checking signatures and hashes")
             verified = self._verify(target, sha256, host_clock, settings)
             keys = ("counter", "sha256", "model", "variant", "library")

@@ -24,6 +24,7 @@ _IDS = 8  # ids go round, so that the worker sees the same bytes again and remem
 _REMEMBERED = 64  # kinds of requests whose encoding is kept
 #: What a worker may set; anything else that it says is dropped.
 _HEADERS = frozenset(("content-type", "inference-header-content-length", "allow"))
+_DECODE = json.JSONDecoder().decode
 #: What a worker needs to see of a request.
 _FORWARDED = ("content-type", "content-encoding", "inference-header-content-length")
 
@@ -42,12 +43,13 @@ class Reply:
 
 @dataclass(eq=False)
 class Exchange:
-    """A request on its way to an answer. `reply` is called exactly once."""
+    """A request on its way to an answer. `count` and `reply` are called exactly once."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
+    count: Callable[[Exchange, Reply], None]
     reply: Callable[[Reply], None]
     started: float  # time.monotonic()
     retried: bool = False
@@ -57,6 +59,7 @@ class Exchange:
         """Answer, unless that was done before."""
         if not self.done:
             self.done = True
+            self.count(self, reply)
             self.reply(reply)
 
 
@@ -165,7 +168,7 @@ class WorkerLink:
 def _parse(payload: bytes) -> dict[str, Any]:
     # whatever it says, `_reply_of` takes only what has the right type; so no duplicate keys are looked for here
     try:
-        message = json.loads(payload)
+        message = _DECODE(payload.decode())
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"a worker's answer is not JSON: {error}") from error
     if not isinstance(message, dict):

@@ -108,7 +108,7 @@ class LateInspect(ModuleType):
     @staticmethod
     def get_annotations(owner: type) -> dict[str, Any]:
         """The annotations of a class itself, which are plain strings in this agent."""
-        return dict(owner.__dict__.get("__annotations__", {}))
+        return dict(owner.__dict__.get("__annotations__", {}))  # noqa: RUF063  this is what stands in for it
 
     def __getattr__(self, name: str) -> Any:
         """Something else of it is used: load it."""

@@ -19,19 +19,20 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgeship.runtime import __version__, boot, facts, logs, trust
 from edgeship.runtime import disk as disks
-from edgeship.runtime.children import agent_argv, run, spawn
+from edgeship.runtime.caller import Supervisor
+from edgeship.runtime.children import agent_argv, run
 from edgeship.runtime.disk import Disk
 from edgeship.runtime.errors import AgentError, ProtocolError
 from edgeship.runtime.layout import Layout
 from edgeship.runtime.settings import Settings
 from edgeship.runtime.slots import Slots, sweep
+from edgeship.runtime.staging import Put, accept
 from edgeship.runtime.wire import (
-    MAX_BLOB,
     MAX_METADATA,
     PROTOCOL,
     check_sha256,
@@ -43,9 +44,7 @@ from edgeship.runtime.wire import (
     read_json,
 )
 
-MAX_AGENT = 16 << 20
 MAX_BODY = 64 << 20  # of a request passed on to the served model
-START_SECONDS = 30.0  # for a supervisor on a slow board
 STALL_SECONDS = 60.0  # a host that is silent for so long while it holds the staging lock loses the lock
 
 _WITH_DATA = ("put", "http")
@@ -72,70 +71,6 @@ class Channel:
     def silent(self, seconds: float) -> bool:
         """Whether nothing arrives for so long."""
         return not select.select([self.source], [], [], seconds)[0]
-
-
-class Supervisor:
-    """The supervisor of a folder, as `rpc` sees it."""
-
-    def __init__(self, layout: Layout, disk: Disk, app: str) -> None:
-        self._layout, self._disk, self._app = layout, disk, app
-        self._stderr = layout.path("log", "supervisor.err")  # what Python says when it cannot start
-
-    def connect(self) -> socket.socket | None:
-        """A connection to it, None when it does not run."""
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.connect(self._layout.control_socket())
-        except OSError:
-            connection.close()
-            return None
-        return connection
-
-    def ensure(self) -> socket.socket:
-        """A connection to it; it is started where it does not run. Raises AgentError when it does not come up."""
-        connection = self.connect()
-        if connection is not None:
-            return connection
-        self._disk.write(self._stderr, b"")
-        spawn(agent_argv(self._app, "supervise", "--root", self._layout.root), {2: self._stderr}, session=True)
-        end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end:
-            connection = self.connect()
-            if connection is not None:
-                return connection
-            time.sleep(0.02)
-        said = logs.printable((disks.read(self._stderr, 1 << 20) or b"").decode("utf-8", "replace")[-800:])
-        raise AgentError(f"the agent's supervisor does not start: {said}")
-
-    def stop(self) -> None:
-        """End it, and wait until it is gone."""
-        with contextlib.suppress(AgentError):
-            self.ask({"op": "stop"}, lambda _: None, start=False)
-        lock = self._disk.lock(self._layout.supervisor_lock, seconds=START_SECONDS)
-        if lock is None:
-            raise AgentError("the agent's supervisor does not stop")
-        os.close(lock)
-
-    def ask(self, request: Json, emit: Callable[[Json], None], *, start: bool = True) -> dict[str, Any]:
-        """Its answer to a request; events on the way go to `emit`. Raises AgentError as it does."""
-        connection = self.ensure() if start else self.connect()
-        if connection is None:
-            return {}
-        with connection:
-            try:
-                connection.sendall(json_frame(request))
-                while (answer := read_json(connection.recv)) is not None:
-                    if "event" in answer:
-                        emit(answer["event"])
-                    elif answer.get("ok"):
-                        result: dict[str, Any] = answer["result"]
-                        return result
-                    else:
-                        failure = answer["error"]
-                        raise AgentError(failure["message"], failure["code"])
-            except OSError as error:
-                raise AgentError(f"the agent's supervisor went away: {error.strerror}") from error
-        raise AgentError("the agent's supervisor ended during the request; its log says why")
 
 
 class Rpc:
@@ -317,7 +252,7 @@ class Rpc:
 
     def op_put(self, request: Json) -> tuple[Json]:
         """Take a file: a blob of a release, a metadata file, another agent."""
-        put = _Put(request)
+        put = Put(request)
         path = self._layout.partial(put.sha256, put.encoding)
         try:
             self._hold()
@@ -334,37 +269,17 @@ class Rpc:
         if os.path.getsize(path) != put.encoded_bytes:
             raise AgentError(f"{os.path.getsize(path)} of {put.encoded_bytes} bytes arrived", "bad-request")
         if put.kind == "metadata":
-            self._accept(put, path, self._layout.path("incoming", put.name))
+            accept(self._disk, put, path, self._layout.path("incoming", put.name))
         elif put.kind == "agent":
             self._upgrade(put, path)
         else:
-            self._accept(put, path, self._layout.blob(put.sha256), mode=0o400)
+            accept(self._disk, put, path, self._layout.blob(put.sha256), mode=0o400)
         return ({"stored": True},)
 
-    def _accept(self, put: _Put, received: str, path: str, *, mode: int = 0o600) -> None:
-        """Move a received file to its name, if it is what it was announced to be."""
-        try:
-            if put.encoding == "raw":
-                put.check(disks.hash_file(received))
-                self._disk.adopt(received, path, mode=mode)
-                return
-            with self._disk.staged(path, mode=mode) as write:
-                digest, size = hashlib.sha256(), 0
-                for data in _unpacked(received, put.bytes):
-                    digest.update(data)
-                    size += len(data)
-                    write(data)
-                put.check((digest.hexdigest(), size))
-        except AgentError as error:
-            if error.code in ("untrusted", "disk-full"):
-                self._disk.remove(received)
-            raise
-        self._disk.remove(received)
-
-    def _upgrade(self, put: _Put, received: str) -> None:
+    def _upgrade(self, put: Put, received: str) -> None:
         """Take another agent: try it, make it the current one, restart the supervisor, become it."""
         path = self._layout.path("agent", f"{put.sha256}.pyz")
-        self._accept(put, received, path)
+        accept(self._disk, put, received, path)
         code, said = run(agent_argv(path, "version"), b"", 60.0)
         if code != 0:
             self._disk.remove(path)
@@ -432,56 +347,6 @@ class Rpc:
         finally:
             connection.close()
         return {"status": answer.status, "headers": {k.lower(): v for k, v in answer.getheaders()}}, data
-
-
-class _Put:
-    """A `put` request, checked before any byte of its data is read. Raises ProtocolError."""
-
-    def __init__(self, request: Json) -> None:
-        self.kind = need(request, "kind", str)
-        limits = {"blob": MAX_BLOB, "metadata": MAX_METADATA, "agent": MAX_AGENT}
-        if self.kind not in limits:
-            raise ProtocolError(f"cannot take files of kind {self.kind!r:.80}")
-        self.name = trust.check_metadata_name(request.get("name")) if self.kind == "metadata" else ""
-        self.sha256 = check_sha256(request.get("sha256"))
-        self.encoding = need(request, "encoding", str)
-        self.bytes = need(request, "bytes", int)
-        self.offset = need(request, "offset", int)
-        self.encoded_bytes = need(request, "encoded_bytes", int)
-        if self.encoding not in ("raw", "xz"):
-            raise ProtocolError(f"unknown encoding {self.encoding!r:.80}")
-        most = limits[self.kind]
-        encoded_most = self.bytes if self.encoding == "raw" else self.bytes + self.bytes // 8 + 4096
-        if not 0 <= self.bytes <= most or not 0 <= self.offset <= self.encoded_bytes <= encoded_most:
-            raise ProtocolError(f"a file of {self.bytes} bytes ({self.encoded_bytes} encoded) is out of range")
-
-    def check(self, found: tuple[str, int] | None) -> None:
-        """Whether (sha256, bytes) is what was announced. Raises AgentError ("untrusted")."""
-        if found != (self.sha256, self.bytes):
-            raise AgentError(f"what arrived is not {self.sha256[:12]}: it was changed on the way", "untrusted")
-
-
-def _unpacked(path: str, most: int) -> Iterator[bytes]:
-    """The content of an xz file, at most `most` bytes of it and one. Raises AgentError."""
-    try:
-        import lzma
-    except ImportError as error:
-        raise AgentError("this device cannot decompress xz", "unfit") from error
-    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=128 << 20)
-    left = most + 1
-    try:
-        for packed in disks.chunks(path):
-            data = packed
-            while left > 0 and not decoder.eof:
-                out = decoder.decompress(data, min(left, disks.CHUNK))
-                data = b""
-                left -= len(out)
-                if out:
-                    yield out
-                if decoder.needs_input:
-                    break
-    except lzma.LZMAError as error:
-        raise AgentError(f"what arrived is not xz: {error}", "untrusted") from error
 
 
 def serve(layout: Layout, disk: Disk, app: str) -> int:

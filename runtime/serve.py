@@ -115,7 +115,7 @@ class Front:
         self, method: str, path: str, headers: dict[str, str], body: bytes, reply: Callable[[Reply], None]
     ) -> None:
         """One request that did not come through a socket (the agent's `http` operation), treated alike."""
-        self._dispatch(self._counted(Exchange(method, path, headers, body, reply, time.monotonic())))
+        self._dispatch(Exchange(method, path, headers, body, self._count, reply, time.monotonic()))
 
     def tick(self, now: float) -> None:
         """Let time pass (`time.monotonic()`): end what took too long. Call it at least once a second."""
@@ -193,18 +193,11 @@ class Front:
         method = "GET" if request.method == "HEAD" else request.method
         self.submit(method, request.path, request.headers, request.body, reply)
 
-    def _counted(self, exchange: Exchange) -> Exchange:
-        reply = exchange.reply
-
-        def counted(answer: Reply) -> None:
-            # health checks and metadata would drown what inferences take
-            if exchange.path.partition("?")[0].endswith("/infer") or 400 <= answer.status < 500:
-                seconds = time.monotonic() - exchange.started
-                self._record(Answered(answer.status, seconds, answer.compute_us, answer.cls, answer.confidence))
-            reply(answer)
-
-        exchange.reply = counted
-        return exchange
+    def _count(self, exchange: Exchange, reply: Reply) -> None:
+        # health checks and metadata would drown what inferences take
+        if exchange.path.partition("?")[0].endswith("/infer") or 400 <= reply.status < 500:
+            seconds = time.monotonic() - exchange.started
+            self._record(Answered(reply.status, seconds, reply.compute_us, reply.cls, reply.confidence))
 
     # ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -44,6 +44,7 @@ HEALTHY_SECONDS = 10.0
 CRASH_LOOP_SECONDS = 300.0  # between starts once it is a crash loop
 DRAIN_SECONDS = 35.0  # longer than the front's own timeout
 LOAD_SECONDS = 120.0
+LOCK_SECONDS = 3.0  # for the one before to end
 MAX_SAID = 200  # lines of a worker's standard error that are logged, of each worker
 
 T = TypeVar("T")
@@ -470,7 +471,11 @@ def supervise(layout: Layout, disk: Disk, app: str) -> int:
     """Run the supervisor of a folder; returns the exit status (0 too when another one runs already)."""
     for folder in layout.folders:
         disk.mkdir(folder)
-    lock = disk.lock(layout.supervisor_lock, seconds=10.0)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:  # what whoever started us left open must not stay open for months
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+    lock = disk.lock(layout.supervisor_lock, seconds=LOCK_SECONDS)
     if lock is None:
         return 0
     with contextlib.suppress(PermissionError):

@@ -90,6 +90,8 @@ def compared(records: Sequence[Record]) -> list[dict[str, str]]:
             says = f"slower: takes {units.digits(ratio)} times as long"
         else:
             says = "no difference is proven"
+        if record.warnings or records[0].warnings:
+            says += "; mind the warnings"
         out.append(
             {
                 "target": record.title,

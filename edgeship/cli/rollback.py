@@ -31,14 +31,23 @@ def rollback(
 ) -> None:
     """Go back to an earlier release on devices.
 
-    Signs a new release that points at the earlier one's files and deploys it: golden samples are probed as ever.
+    By default the last one that they found healthy and that differs from what they serve. Signs a new release that
+    points at the earlier one's files and deploys it: golden samples are probed as ever.
     """
-    from edgeship import rollback as core
+    from edgeship import profile
     from edgeship.deploy.fleet_run import raise_for
+    from edgeship.push import rollback as core
+    from edgeship.push.rollout import Rollout
 
     with choose.opened() as (project, store):
         repository = choose.repository(project)
-        planned = core.plan(repository, choose.devices(store, selector, all_=all_), model=model, to=to)
+        good = [
+            core.Good(e.subject, str(e.detail.get("model")), int(e.detail["counter"]))
+            for e in store.entries(actions=("deploy.good",), limit=10_000)
+            if isinstance(e.detail.get("counter"), int)
+        ]
+        chosen = choose.devices(store, selector, all_=all_)
+        planned = core.plan(repository, chosen, good, model=model, to=to)
         data = {"model": planned.model, "from": planned.current, "to": planned.to, "counter": None, "dry_run": dry_run}
         if dry_run:
             would = f"would serve the files of release {planned.to}"
@@ -47,9 +56,9 @@ def rollback(
             return
         choose.confirm(out, f"go back to release {planned.to} of {planned.model}", planned.devices, project, yes=yes)
         with out.reporter() as reporter:
-            counter, outcomes = core.perform(
-                planned, project, repository, store, by=getpass.getuser(), jobs=jobs, reporter=reporter
-            )
+            profiles = {device.profile: profile.load(device.profile) for device in chosen}
+            rollout = Rollout(project, profiles, repository, store, reporter, jobs)
+            counter, outcomes = core.perform(planned, rollout, by=getpass.getuser())
     devices = [
         {
             "device": o.device.name,

@@ -14,7 +14,8 @@ from edgeship.cli.output import Lines, Output, Table
 def schema(out: Output, name: str | None) -> None:
     """Print the JSON Schema of a --json output.
 
-    Without NAME, list the names. NAME is that of the command: device.list, or as in the output: edgeship.device.list/v1.
+    Without NAME, list the names. NAME is that of the command (device.list) or as in the output
+    (edgeship.device.list/v1).
     """
     import json
 

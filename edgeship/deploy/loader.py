@@ -46,7 +46,7 @@ def sync(path):
 try:
     os.makedirs(folder, 0o700, exist_ok=True)
     app = os.path.join(folder, digest + ".pyz")
-    new = os.path.join(folder, ".new-%d" % os.getpid())
+    new = os.path.join(folder, ".new-" + os.urandom(8).hex())
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(data)

@@ -13,12 +13,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from edgeship.fleet.packing import compress
 from edgeship.runtime.window import bucket_value
 
 BUCKETS = 1400  # bucket 1399 is 12 days; what a device claims beyond is counted there
 CAP = 1 << 40  # of any count in the store: 8 million of them add up within 64 bits
 
 _HEADER = struct.Struct("<cH")  # width code, first bucket
+_COMPRESSED = b"z"  # stands in front of a compressed one; no width code
+_SMALL = 160  # bytes; compressing less costs more time than it saves room
 _WIDTHS = ((b"1", "<u1"), (b"2", "<u2"), (b"4", "<u4"), (b"8", "<i8"))
 
 _DTYPES = {code: np.dtype(name) for code, name in _WIDTHS}
@@ -41,9 +44,9 @@ class Histogram:
 
     def add(self, counts: Mapping[int, int]) -> None:
         """Add the counts of a window."""
-        array = self._array()
-        for bucket, count in counts.items():
-            array[min(bucket, BUCKETS - 1)] += min(count, CAP)
+        buckets = np.fromiter(counts.keys(), np.int64, len(counts))
+        numbers = np.fromiter(counts.values(), np.int64, len(counts))
+        np.add.at(self._array(), np.minimum(buckets, BUCKETS - 1), np.minimum(numbers, CAP))
 
     def merge(self, other: Histogram) -> None:
         """Add another histogram."""
@@ -55,22 +58,26 @@ class Histogram:
         """Add a histogram as `pack` wrote it."""
         if not packed:
             return
-        raw = zlib.decompress(packed)
+        raw = zlib.decompress(packed[1:]) if packed[:1] == _COMPRESSED else packed
         code, first = _HEADER.unpack_from(raw)
         counts = np.frombuffer(raw, _DTYPES[code], offset=_HEADER.size)
         part = self._array()[first : first + counts.size]
         part += counts
 
     def pack(self) -> bytes:
-        """The smallest dense run of counts, compressed; empty bytes for an empty histogram."""
-        if not self.total:
+        """The smallest dense run of counts, compressed where that is worth it; empty bytes for an empty histogram."""
+        if self._counts is None:
             return b""
-        array = np.minimum(self._array(), CAP)
-        used = np.flatnonzero(array)
-        run = array[used[0] : used[-1] + 1]
+        used = self._counts.nonzero()[0]
+        if not used.size:
+            return b""
+        run = self._counts[used[0] : used[-1] + 1]
         most = int(run.max())
+        if most > CAP:
+            run, most = np.minimum(run, CAP), CAP
         code, dtype = next(w for w in _WIDTHS if most < 1 << (8 * int(w[0])))
-        return zlib.compress(_HEADER.pack(code, int(used[0])) + run.astype(dtype).tobytes(), 1)
+        raw = _HEADER.pack(code, int(used[0])) + run.astype(dtype).tobytes()
+        return raw if len(raw) <= _SMALL else _COMPRESSED + compress(raw)
 
     @property
     def total(self) -> int:

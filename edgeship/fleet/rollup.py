@@ -32,11 +32,14 @@ def bucket(start: float, end: float, resolution: int) -> int:
 def add(connection: Connection, device_id: int, placed: Iterable[Placed]) -> None:
     """Add new windows of one device to its minutes and hours."""
     parts: dict[Key, Summary] = {}
+    pieces: dict[tuple[int, int, str, int], Summary] = {}  # by hour and minute: added up once, merged twice
     for window in placed:
-        for resolution in (MINUTE, HOUR):
-            start = bucket(window.start, window.end, resolution)
-            key = (resolution, start, window.window.model or "", window.window.counter or 0)
-            parts.setdefault(key, Summary()).add(window)
+        minute, hour = (bucket(window.start, window.end, resolution) for resolution in (MINUTE, HOUR))
+        release = (window.window.model or "", window.window.counter or 0)
+        pieces.setdefault((hour, minute, *release), Summary()).add(window)
+    for (hour, minute, model, counter), piece in pieces.items():
+        parts[MINUTE, minute, model, counter] = piece
+        parts.setdefault((HOUR, hour, model, counter), Summary()).merge(piece)
     if not parts:
         return
     known: set[Key] = set()

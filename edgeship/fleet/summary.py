@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeship.fleet.histogram import CAP, Histogram
+from edgeship.fleet.packing import compress
 from edgeship.fleet.timeline import Placed
 
 MAX_CLASSES = 2000
@@ -23,6 +24,8 @@ BINS = 20  # of confidence, over [0, 1]
 #: Columns of a roll-up in the order of `Summary.merge_columns`; the lean ones are read several times faster.
 LEAN = ("first", "last", "windows", "seconds", "ok", "failed", "refused", "restarts", "latency")
 COLUMNS = (*LEAN, "compute", "detail")
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 #: Events that count as a restart of the worker.
 RESTARTS = ("worker-exit",)
@@ -43,6 +46,21 @@ class Reading:
     def mean(self) -> float:
         """Mean of the readings."""
         return self.total / self.count
+
+    def encode(self) -> list[float]:
+        """To what `decode` takes; a single reading, as most minutes hold, is short."""
+        if self.count == 1:
+            return [self.last, self.at]
+        return [self.count, self.total, self.low, self.high, self.last, self.at]
+
+    @classmethod
+    def decode(cls, values: Sequence[float]) -> Reading:
+        """The inverse of `encode`."""
+        if len(values) == 2:
+            value, at = values
+            return cls(1, value, value, value, value, at)
+        count, total, low, high, last, at = values
+        return cls(int(count), total, low, high, last, at)
 
     def merge(self, other: Reading) -> None:
         """Add the readings of another interval."""
@@ -181,7 +199,7 @@ class Summary:
             for index, count in enumerate(data["confidence"]):
                 self.confidence[index] += count
             for name, reading in data["sensors"].items():
-                self._add_reading(name, Reading(*reading))
+                self._add_reading(name, Reading.decode(reading))
 
     def _pack_detail(self) -> bytes:
         if not (self.classes or self.samples or self.sensors):
@@ -189,6 +207,6 @@ class Summary:
         data = {
             "classes": {name: min(count, CAP) for name, count in self.classes.items()},
             "confidence": [min(count, CAP) for count in self.confidence] if self.samples else [],
-            "sensors": {n: [r.count, r.total, r.low, r.high, r.last, r.at] for n, r in self.sensors.items()},
+            "sensors": {name: reading.encode() for name, reading in self.sensors.items()},
         }
-        return zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 1)
+        return compress(_encode(data).encode())

@@ -1,4 +1,4 @@
-"""A signed release goes to devices: the last stage of a push, and all of a rollback.
+"""A signed release goes to devices: the last stage of a push and of a rollback.
 
 The audit trail says how it ended on each device.
 """
@@ -17,7 +17,6 @@ from edgeship.deploy.perform import Deployed, deploy
 from edgeship.deploy.store import Store
 from edgeship.errors import EdgeshipError
 from edgeship.profile import Profile
-from edgeship.release import build
 from edgeship.release.build import PublishedRelease
 from edgeship.release.repository import Repository
 from edgeship.reporter import Reporter
@@ -63,22 +62,3 @@ class Rollout:
         first = fleet_run(devices[:1], one, 1)
         raise_for(first)
         return first + fleet_run(devices[1:], one, self.jobs)
-
-    def rollback(
-        self, model: str, devices: Sequence[Device], *, to: int | None, approved_by: str
-    ) -> tuple[PublishedRelease, list[Outcome[Deployed]]]:
-        """Sign a new release that points at an earlier one's files, and deploy it.
-
-        Args:
-            model: which model.
-            devices: where.
-            to: counter of the earlier release; None: the one before the current one.
-            approved_by: who asked for it; stands in manifest and audit trail.
-
-        Raises:
-            ReleaseError: there is no such release.
-        """
-        release = build.rollback(self.repository, model, to=to, approved_by=approved_by)
-        about = {"counter": release.manifest.counter, "to": to, "approved_by": approved_by}
-        self.store.audit("release.rollback", model, about)
-        return release, self.send(release, devices)

@@ -230,26 +230,24 @@ def dashboard(stage: Stage) -> None:
     """Look at the dashboard as a browser without a screen would."""
     line = "edgeship serve --port 0"
     print(f"\n$ {line}", flush=True)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         line.split(), cwd=stage.folder, env=stage.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        url = ""
-        for text in process.stdout:
-            print(f"  {text}", end="", flush=True)
-            found = re.search(r"http://127\.0\.0\.1:\d+\S*", text)
-            if found:
-                url = found[0]
-                break
-        if not url:
-            raise Deviation("the dashboard does not say where it is")
-        status, page = get(url)
-        stage.check(status == 200 and all(name in page for name in DEVICES), "the dashboard shows all devices")
-    finally:
-        process.terminate()
-        process.wait(15)
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            url = ""
+            for text in process.stdout:
+                print(f"  {text}", end="", flush=True)
+                if found := re.search(r"http://127\.0\.0\.1:\d+\S*", text):
+                    url = found[0]
+                    break
+            if not url:
+                raise Deviation("the dashboard does not say where it is")
+            status, page = get(url)
+            stage.check(status == 200 and all(name in page for name in DEVICES), "the dashboard shows all devices")
+        finally:
+            process.terminate()
 
 
 def clean(stage: Stage) -> None:

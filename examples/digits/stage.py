@@ -81,26 +81,25 @@ class Stage:
         """
         print(f"\n$ {line}", flush=True)
         argv = shlex.split(line)
-        process = subprocess.Popen(
+        said: list[str] = []
+        with subprocess.Popen(
             argv, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
-        )  # fmt: skip
-        timer = threading.Timer(COMMAND_SECONDS, process.kill)
-        timer.start()
-        said: list[str] = []
-        try:
-            assert process.stdout is not None
-            for text in process.stdout:
-                said.append(text)
-                print(f"  {text}", end="", flush=True)
-            if said and not said[-1].endswith("\n"):
-                print(flush=True)
-            got = process.wait()
-        finally:
-            timer.cancel()
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
+        ) as process:  # fmt: skip
+            timer = threading.Timer(COMMAND_SECONDS, process.kill)
+            timer.start()
+            try:
+                assert process.stdout is not None
+                for text in process.stdout:
+                    said.append(text)
+                    print(f"  {text}", end="", flush=True)
+                if said and not said[-1].endswith("\n"):
+                    print(flush=True)
+                got = process.wait()
+            finally:
+                timer.cancel()
+                if process.poll() is None:
+                    process.terminate()
         if got != code:
             raise Deviation(f"'{line}' ended with exit code {got}, {code} was expected")
         if code:
@@ -145,7 +144,7 @@ def infer_body(samples: Sequence[float], name: str, shape: Sequence[int]) -> byt
 class Prober:
     """Asks every device again and again, and counts who did not answer: the proof that serving never stopped."""
 
-    def __init__(self, ports: Mapping[str, int], model: str, body: bytes, pause: float = 0.1) -> None:
+    def __init__(self, ports: Mapping[str, int], model: str, body: bytes, pause: float = 0.2) -> None:
         self._urls = {name: f"http://127.0.0.1:{port}/v2/models/{model}/infer" for name, port in ports.items()}
         self._body, self._pause = body, pause
         self._stop = threading.Event()

@@ -1,4 +1,4 @@
-"""The dashboard in Chromium: what a person sees, in both themes and on a phone, and what the browser complains about."""
+"""The dashboard in Chromium: what a person sees, in both themes, at a desk and on a phone; the browser has no complaint."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_four_views_show_what_the_store_holds(fleet: Seen) -> None:
     ):
         assert shown in tiles
     assert fleet.page.locator(".devices tbody tr").count() == 9
-    assert "2.7 %" in fleet.text(".devices tbody tr:has-text('jetson-line-b')") or "%" in fleet.text(".devices")
+    assert "▲ degraded" in fleet.text(".devices tbody tr:has-text('jetson-line-b')")
     assert "edgeship doctor phone-07" in fleet.text(".attention")
 
 
@@ -113,7 +113,7 @@ def test_the_chart_draws_every_point_it_was_given(fleet: Seen) -> None:
     )
     given = fleet.page.evaluate("() => JSON.parse(document.querySelector('#latency figure').dataset.points).length")
     assert [name for name, *_ in drawn] == ["line p99", "line p95", "line p50"]
-    assert given > 100
+    assert given > 60
     for _, points, width, length, stroke in drawn:
         assert points == given
         assert width > 800
@@ -154,6 +154,7 @@ def test_the_crosshair_says_the_values(fleet: Seen) -> None:
 
 
 def test_dragging_over_a_chart_chooses_the_time(fleet: Seen) -> None:
+    fleet.page.locator("#traffic").scroll_into_view_if_needed()
     box = fleet.page.locator("#traffic figure").bounding_box()
     assert box is not None
     y = box["y"] + 80
@@ -244,7 +245,7 @@ def test_a_locked_dashboard_opens_with_its_address(browser: Browser, store: Flee
 
 
 #: Texts of charts that are cut off at the edge of their drawing.
-_CUT = """() => [...document.querySelectorAll('.chart svg')].filter(s => s.getBoundingClientRect().width).flatMap(svg => {
+_CUT = """() => [...document.querySelectorAll('.chart svg')].flatMap(svg => {
   const box = svg.getBoundingClientRect();
   return [...svg.querySelectorAll('text')].filter(t => {
     const b = t.getBoundingClientRect();
@@ -255,14 +256,15 @@ _CUT = """() => [...document.querySelectorAll('.chart svg')].filter(s => s.getBo
 #: Texts with a contrast below 4.5 to 1 (WCAG AA) against the nearest background.
 _FAINT = """() => {
   const parse = (c) => { const n = c.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
-  const light = (c) => { const [r, g, b] = c.map(v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; });
+  const linear = (v) => v / 255 <= .03928 ? v / 255 / 12.92 : ((v / 255 + .055) / 1.055) ** 2.4;
+  const light = (c) => { const [r, g, b] = c.map(linear);
     return .2126 * r + .7152 * g + .0722 * b; };
   const behind = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
     if (c[3] > .9) return c; } return [255, 255, 255, 1]; };
   const faint = [];
   for (const e of document.querySelectorAll('main *')) {
-    if (e.closest('svg') || ![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) || !e.offsetParent) continue;
-    if (e.tagName === 'OPTION') continue;
+    if (e.closest('svg') || !e.offsetParent || e.tagName === 'OPTION') continue;
+    if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())) continue;
     const [a, b] = [light(parse(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x);
     if ((a + .05) / (b + .05) < 4.5) faint.push(`${e.className || e.tagName}: ${e.textContent.trim().slice(0, 30)}`);
   }

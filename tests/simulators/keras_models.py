@@ -71,7 +71,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     keras.Sequential([keras.Input((3,)), layers.Lambda(lambda v: v * 2)]).save(folder / "lambda.keras")
     keras.Sequential([keras.Input((None, None, 3)), layers.GlobalAveragePooling2D()]).save(folder / "open.keras")
 
-    class Scale(layers.Layer):  # type: ignore[misc]  # keras has no types here
+    class Scale(keras.layers.Layer):  # type: ignore[misc]  # keras has no types here
         def call(self, inputs: Any) -> Any:
             return inputs * 2.0
 

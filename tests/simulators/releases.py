@@ -39,15 +39,15 @@ def file(folder: Path, content: bytes) -> File:
 def publish(
     to: Repository, folder: Path, *, version: int = 1, model: str = "digits",
     profiles: Sequence[str] = ("raspberry-pi-5",), archs: Sequence[str] = ("aarch64", "x86_64"),
-    model_bytes: int = 30_000, library_bytes: int = 200_000,
+    model_bytes: int = 30_000, library_bytes: int = 200_000, weights: bytes | None = None,
 ) -> PublishedRelease:  # fmt: skip
     """Publish a release; `version` changes the model's bytes and not the libraries'."""
-    weights = file(folder, noise(version, model_bytes))
+    network = file(folder, weights or noise(version, model_bytes))
     golden = file(folder, noise(1000 + version, 2_000))
     recipe = file(folder, b'{"recipe": %d}' % version)
     libraries = [(arch, file(folder, arch.encode() * (library_bytes // len(arch)))) for arch in archs]
     variant = VariantRef(
-        profiles=tuple(profiles), format="tflite", precision="int8", file=weights.ref,
+        profiles=tuple(profiles), format="tflite", precision="int8", file=network.ref,
         runtimes=tuple(RuntimeRef("litert-2.3.0", arch, library.ref) for arch, library in libraries),
         recipe=recipe.ref, inputs=(SPEC,), outputs=(SPEC,), golden=Golden(golden.ref, 4, 0.1, 0.9),
     )  # fmt: skip
@@ -55,7 +55,7 @@ def publish(
     def manifest(counter: int) -> Manifest:
         return Manifest(model, counter, "2026-11-22T09:30:00Z", (variant,))
 
-    files = [weights, golden, recipe, *(library for _, library in libraries)]
+    files = [network, golden, recipe, *(library for _, library in libraries)]
     return PublishedRelease(*to.publish(model, manifest, files))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
 from pathlib import Path
@@ -199,7 +200,7 @@ def test_files_cut_off_anywhere_are_input_errors(tmp_path: Path) -> None:
         for percent in range(0, 100, 4):
             cut = tmp_path / "cut.npz"
             cut.write_bytes(whole[: len(whole) * percent // 100])
-            with pytest.raises(InputError, match="cut.npz"):
+            with pytest.raises(InputError, match=r"cut\.npz"):
                 load(cut, facts())
 
 
@@ -211,10 +212,8 @@ def test_flipped_bytes_give_declared_errors_or_data(tmp_path: Path) -> None:
         changed = bytearray(raw)
         changed[rng.integers(len(raw))] ^= 1 << int(rng.integers(8))
         path.write_bytes(changed)
-        try:
+        with contextlib.suppress(InputError, UsageError):
             assert len(load(path, facts())) == 5
-        except (InputError, UsageError):
-            pass
 
 
 def declared(shape: str, body: bytes = b"", version: tuple[int, int] = (1, 0)) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeship.tomllines import Path, key_lines
@@ -95,6 +95,7 @@ def _basic(text: str) -> str:
     return f'"{escaped}"'
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_texts, _texts, max_size=6))
 def test_any_key_and_any_value_is_found_at_its_line(table: dict[str, str]) -> None:
     text = "".join(f"{_basic(key)} = {_basic(value)}\n" for key, value in table.items())

@@ -22,8 +22,8 @@ def test_a_rollback_is_a_new_release_with_the_old_files(updated: Repository) -> 
     assert (status["state"], status["counter"], status["precision"]) == ("serving", 3, "int8")
     assert updated.manifest("digits", 3)[0].variants == updated.manifest("digits", 1)[0].variants
     with choose.opened() as (_, store):
-        (entry,) = [e for e in store.entries(subject="sim") if e.action == "rollback"]
-    assert (entry.detail["counter"], entry.detail["to"]) == (3, 1)
+        (entry,) = [e for e in store.entries(subject="sim") if e.action == "deploy.good"]
+    assert entry.detail["counter"] == 3
     text = run("agent", "status").stdout
     assert "digits 3  tflite int8" in text
 
@@ -36,7 +36,7 @@ def test_a_rollback_to_a_bad_release_is_refused_by_the_probe(updated: Repository
     status = run_json("agent.status", "agent", "status")[0]["status"]
     assert (status["state"], status["counter"]) == ("serving", 2)
     with choose.opened() as (_, store):
-        assert "refused" in [e.action for e in store.entries(subject="sim")]
+        assert "deploy.failed" in [e.action for e in store.entries(subject="sim")]
 
 
 def test_there_must_be_something_to_go_back_to(project: Path, tmp_path: Path) -> None:

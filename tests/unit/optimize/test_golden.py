@@ -1,4 +1,4 @@
-"""Golden samples: chosen by the source alone, laid out as the device reads them, with a tolerance that means something."""
+"""Golden samples: chosen by the source alone, laid out as the device reads them, with a tolerance that tells."""
 
 from __future__ import annotations
 

@@ -8,22 +8,31 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from edgeship.optimize.paired import interval, needed
 
 Z2 = float(stats.norm.ppf(0.975)) ** 2
 
 
-@pytest.mark.parametrize(
-    ("b", "c", "n", "low", "high"),
-    # Tango 1998, tables of examples, as reprinted by R's PropCIs::scoreci.mp and by Newcombe 1998 (method 9 compares)
-    [(12, 2, 14, 0.2796, 0.9175), (43, 12, 87, 0.1942, 0.4997)],
-)  # fmt: skip
-def test_intervals_are_near_published_ones(b: int, c: int, n: int, low: float, high: float) -> None:
-    got = interval(b, c, n)
-    assert got[0] < (b - c) / n < got[1]
-    assert got == pytest.approx((low, high), abs=0.12)
+def by_definition(delta: float, b: int, c: int, n: int) -> float:
+    """The score statistic with the nuisance parameter found by search instead of in closed form."""
+
+    def unlikely(q21: float) -> float:
+        cells = ((b, q21 + delta), (c, q21), (n - b - c, 1 - 2 * q21 - delta))
+        return -sum(count * math.log(max(p, 1e-300)) for count, p in cells if count)
+
+    low, high = max(0.0, -delta), (1 - delta) / 2
+    q21 = float(optimize.minimize_scalar(unlikely, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x)
+    return (b - c - n * delta) / math.sqrt(n * (2 * q21 + delta - delta * delta))
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(12, 2, 14), (43, 12, 87), (1, 0, 100), (6, 9, 1000), (3, 3, 50)])
+def test_the_ends_are_where_a_score_test_turns(b: int, c: int, n: int) -> None:
+    low, high = interval(b, c, n)
+    assert low < (b - c) / n < high
+    assert by_definition(low, b, c, n) == pytest.approx(math.sqrt(Z2), abs=0.01)
+    assert by_definition(high, b, c, n) == pytest.approx(-math.sqrt(Z2), abs=0.01)
 
 
 @pytest.mark.parametrize("n", [10, 100, 1000])

@@ -36,6 +36,9 @@ class OnlyReachable:
     ) -> Variant:
         raise AssertionError(source)
 
+    def as_is(self, source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:
+        raise AssertionError(source)
+
 
 TARGETS: dict[str, Target] = {
     "tflite": OnlyReachable("tflite", ("keras", "tflite")),

@@ -21,8 +21,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        [], ["fly"], ["version", "x"], ["rpc"], ["rpc", "--root"], ["rpc", "--folder", "x"], ["worker", "--control", "3"],
-        ["supervise", "--root", "a", "--root", "b"],
+        [], ["fly"], ["version", "x"], ["rpc"], ["rpc", "--root"], ["rpc", "--folder", "x"],
+        ["worker", "--control", "3"], ["supervise", "--root", "a", "--root", "b"],
     ],
 )  # fmt: skip
 def test_anything_else_is_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,11 +63,11 @@ def test_the_finder_loads_modules_and_knows_packages(compiled: tuple[int, int, p
 def test_the_supervisor_leaves_inspect_and_hashlib_out(app: Path) -> None:
     """What the budget of memory rests on: a dataclass without docstring, or an eager import, would fail here."""
     show = (
-        "import sys;sys.path.insert(0,{0!r});from edgeship.runtime import precompiled as p;"
+        f"import sys;sys.path.insert(0,{str(app)!r});from edgeship.runtime import precompiled as p;"
         "sys.modules['inspect']=p.LateInspect();import edgeship.runtime.supervisor;"
-        "print(*sorted({{'inspect','ast','dis','hashlib','subprocess','lzma','shutil','tempfile','argparse','ctypes',"
-        "'logging','asyncio','ssl','datetime','edgeship.runtime.trust','edgeship.runtime.engine'}}&set(sys.modules)))"
-    ).format(str(app))
+        "print(*sorted({'inspect','ast','dis','hashlib','subprocess','lzma','shutil','tempfile','argparse','ctypes',"
+        "'logging','asyncio','ssl','datetime','edgeship.runtime.trust','edgeship.runtime.engine'}&set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", show], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["inspect"]  # the stand-in
 
@@ -84,7 +84,7 @@ def test_the_stand_in_gives_way_to_the_real_module(monkeypatch: pytest.MonkeyPat
 
     assert set(stand_in.get_annotations(Point)) == {"x"}
     assert stand_in.get_annotations(object) == {}
-    assert stand_in.signature(Point) == inspect.signature(Point)
+    assert str(stand_in.signature(Point)) == str(inspect.signature(Point))
     assert sys.modules["inspect"] is not stand_in
     assert stand_in.isclass(Point)
 
@@ -112,9 +112,9 @@ def test_the_second_process_gets_the_command_line(app: Path, monkeypatch: pytest
     assert argv[5:] == [str(app), "supervise", "--root", "/r"]
     fd = int(argv[4])
     show = "import sys;from edgeship.runtime import __main__ as m;print(m.__file__, sys.argv);"
+    starter = precompiled.STARTER.replace("g['begin']", f"(lambda *a:(g['begin'](*a),exec({show!r})))")
     done = subprocess.run(
-        [sys.executable, "-I", "-c", precompiled.STARTER.replace("g['begin']", f"(lambda *a:(g['begin'](*a),exec({show!r})))"),
-         str(fd), str(app), "version"],
+        [sys.executable, "-I", "-c", starter, str(fd), str(app), "version"],
         pass_fds=[fd], capture_output=True, text=True, check=False,
     )  # fmt: skip
     os.close(fd)

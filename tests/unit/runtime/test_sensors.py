@@ -32,7 +32,8 @@ def test_this_machine_has_most_of_them() -> None:
 def test_values_and_units(tmp_path: Path) -> None:
     folder = proc(
         tmp_path / "proc", stat=STAT.format(busy=100, idle=90), loadavg="0.75 1 1 1/2 3\n",
-        meminfo="MemTotal: 4000 kB\nMemAvailable:    2000 kB\n", self__smaps_rollup="x\nPss:    10 kB\nPss_Dirty: 5 kB\n",
+        meminfo="MemTotal: 4000 kB\nMemAvailable:    2000 kB\n",
+        self__smaps_rollup="x\nPss:    10 kB\nPss_Dirty: 5 kB\n",
     )  # fmt: skip
     proc(tmp_path / "thermal", thermal_zone0__temp="48500\n")
     sensors = Sensors(str(tmp_path), "sysfs:thermal_zone0", proc=folder, thermal=str(tmp_path / "thermal"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from edgeship.runtime.link import DEPTH, Reply
+from edgeship.runtime.link import DEPTH, Exchange, Reply
 from edgeship.runtime.oip import JSON_LENGTH
 from tests.simulators.models import samples, tiny_tflite, variant_ref
 from tests.simulators.serving import INFER, FrontThread, ScriptedWorker, WorkerProcess, echo, infer_json
@@ -550,8 +551,9 @@ from tritonclient.utils import InferenceServerException
 
 client = http.InferenceServerClient(sys.argv[1])
 x = np.load(sys.argv[2])
-out = {"live": client.is_server_live(), "ready": client.is_server_ready(),
-       "model": client.is_model_ready("digits", "7"), "metadata": client.get_model_metadata("digits"), "server": client.get_server_metadata(), "answers": {}}
+out = {"live": client.is_server_live(), "ready": client.is_server_ready(), "answers": {}}
+out |= {"model": client.is_model_ready("digits", "7"), "metadata": client.get_model_metadata("digits")}
+out |= {"server": client.get_server_metadata()}
 for binary in (True, False):
     for datatype, data in (("FP32", x), ("INT8", np.rint(x * 255 - 128).astype(np.int8))):
         given = http.InferInput("image", [1, 8, 8, 1], datatype)
@@ -647,3 +649,20 @@ def test_a_new_worker_under_load_loses_no_request_and_a_killed_one_at_most_those
     everything = [status for seen in statuses for status in seen]
     assert everything.count(503) <= 1
     assert set(everything) <= {200, 503}
+
+
+def test_answered_requests_leave_nothing_for_the_garbage_collector(echoing: FrontThread) -> None:
+    """A cycle per request would keep bodies in memory until a collection."""
+    with echoing.connect() as sock:
+        sock.sendall(post(b"warm"))
+        receive(sock, b"warm")
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(50):
+                sock.sendall(post(b"hello"))
+                receive(sock, b"hello")
+            # the loop may be about to let go of the last one
+            assert len([thing for thing in gc.get_objects() if isinstance(thing, Exchange)]) <= 1
+        finally:
+            gc.enable()

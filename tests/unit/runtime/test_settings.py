@@ -28,8 +28,9 @@ def test_what_is_named_changes_and_the_rest_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        {"serve_port": 70_000}, {"serve_port": -1}, {"serve_port": "80"}, {"window_seconds": 0}, {"window_seconds": 1e9},
-        {"window_seconds": None}, {"boot_hook": "systemd"}, {"python": "python3"}, {"python": ["a\0b"]}, {"python": [7]},
+        {"serve_port": 70_000}, {"serve_port": -1}, {"serve_port": "80"}, {"window_seconds": 0},
+        {"window_seconds": 1e9}, {"window_seconds": None}, {"boot_hook": "systemd"}, {"python": "python3"},
+        {"python": ["a\0b"]}, {"python": [7]},
         {"arch": "../x"}, {"arch": 7}, {"temperature": 7}, {"probe_seconds": 0},
     ],
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -201,6 +202,20 @@ def _bad_rotation(fleet: Fleet) -> None:
     fleet.repo.publish_root()
 
 
+def _unlist(fleet: Fleet, path: str) -> None:
+    del fleet.repo.targets.targets[path]
+    fleet.repo.publish()
+
+
+def _rename(fleet: Fleet) -> None:
+    """A manifest of model "other" is signed as that of "digits"."""
+    manifest = Manifest("other", 2, "2026-01-01T00:00:00Z", (variant(),))
+    other = fleet.repo.add_manifest(manifest, {})
+    fleet.repo.targets.targets["digits/manifest.json"] = fleet.repo.targets.targets.pop(other.target)
+    fleet.repo.publish()
+    fleet.release = SimulatedRelease(replace(manifest, model="digits"), other.sha256)
+
+
 ATTACKS: dict[str, tuple[Attack, str]] = {
     "flipped timestamp": (lambda f: _flip(f, _next(f)["timestamp"]), "untrusted"),
     "flipped snapshot": (lambda f: _flip(f, _next(f)["snapshot"]), "untrusted"),
@@ -235,17 +250,9 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "signed for other profiles": (lambda f: _custom(f, counter=1, profiles=["jetson"]), "unfit"),
     "blob of another length": (lambda f: _lie_about(f, "length"), "untrusted"),
     "blob of another hash": (lambda f: _lie_about(f, "hash"), "untrusted"),
-    "blob that nobody signed": (
-        lambda f: (f.repo.targets.targets.pop(f"blobs/{reference(FILES['golden']).sha256}"), f.repo.publish()),
-        "untrusted"),
-    "manifest that nobody signed": (
-        lambda f: (f.repo.targets.targets.pop(f.release.target), f.repo.publish()), "untrusted"),
-    "manifest of another model's name": (
-        lambda f: setattr(f, "release", f.repo.add_manifest(
-            Manifest("other", 2, "2026-01-01T00:00:00Z", (variant(),)), {})) or f.repo.targets.targets.__setitem__(
-            "digits/manifest.json", f.repo.targets.targets.pop("other/manifest.json")) or f.repo.publish()
-            or setattr(f, "release", SimulatedRelease(replace(f.release.manifest, model="digits"), f.release.sha256)),
-        "untrusted"),
+    "blob that nobody signed": (lambda f: _unlist(f, f"blobs/{reference(FILES['golden']).sha256}"), "untrusted"),
+    "manifest that nobody signed": (lambda f: _unlist(f, f.release.target), "untrusted"),
+    "manifest of another model's name": (lambda f: _rename(f), "untrusted"),
 }  # fmt: skip
 
 
@@ -285,24 +292,22 @@ def test_every_flipped_byte_of_a_blob_is_found_and_the_blob_removed(fleet: Fleet
 def test_links_and_fifos_in_staging_are_not_followed(fleet: Fleet, tmp_path: Path) -> None:
     fleet.repo.stage(Path(fleet.layout.root))
     staged = Path(fleet.layout.path("incoming", "timestamp.json"))
-    outside = tmp_path / "timestamp.json"
-    outside.write_bytes(staged.read_bytes())
-    for make in (lambda: staged.symlink_to(outside), lambda: os.mkfifo(staged), staged.mkdir):
-        staged.unlink()
-        make()
-        with pytest.raises(TrustError):
-            fleet.check()
-        if staged.is_dir() and not staged.is_symlink():
-            staged.rmdir()
-            staged.write_bytes(b"")
     blob = Path(fleet.layout.blob(reference(FILES["model"]).sha256))
-    fleet.repo.stage(Path(fleet.layout.root)) if not staged.is_symlink() else None
-    content = blob.read_bytes()
-    blob.unlink()
-    (tmp_path / "model").write_bytes(content)
-    blob.symlink_to(tmp_path / "model")
-    with pytest.raises(AgentError):
-        fleet.check()
+    for path in (staged, blob):
+        content = path.read_bytes()
+        outside = tmp_path / "outside"
+        outside.write_bytes(content)
+        path.unlink()
+        path.symlink_to(outside)
+        with pytest.raises(AgentError):
+            fleet.check()
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(AgentError):
+            fleet.check()
+        path.unlink()
+        path.write_bytes(content)
+    fleet.check()
 
 
 def test_what_does_not_fit_is_said(fleet: Fleet) -> None:
@@ -446,7 +451,7 @@ def test_a_full_disk_is_named(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> 
     def full(*_args: object, **_kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(trust.shutil, "copytree", full)
+    monkeypatch.setattr(shutil, "copytree", full)
     assert json.loads(trust.main(fleet.layout, Disk(), question(fleet)))["error"]["code"] == "disk-full"
 
 

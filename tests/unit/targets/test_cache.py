@@ -61,7 +61,7 @@ def test_nothing_is_kept_of_what_failed(tmp_path: Path) -> None:
         (place / "half").touch()
         raise ConversionError("no")
 
-    with pytest.raises(ConversionError, match="^no$"):
+    with pytest.raises(ConversionError, match=r"^no$"):
         cache.keep(tmp_path, "k", fail)
     assert not list(tmp_path.iterdir())
 

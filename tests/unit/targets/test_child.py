@@ -30,9 +30,9 @@ def test_a_result_comes_back_and_nothing_heavy_was_imported(tmp_path: Path) -> N
 
 
 def test_the_limits_hold_in_the_child_and_not_here(tmp_path: Path) -> None:
-    limits = child.Limits(cpu_seconds=7, memory=1 << 33, file=1 << 20, files=99)
+    limits = child.Limits(cpu_seconds=7, memory=1 << 33, file=1 << 24, files=99)
     assert run(tmp_path, limits, do="limits") == {
-        "RLIMIT_AS": 1 << 33, "RLIMIT_CPU": 7, "RLIMIT_FSIZE": 1 << 20, "RLIMIT_NOFILE": 99, "RLIMIT_CORE": 0,
+        "RLIMIT_AS": 1 << 33, "RLIMIT_CPU": 7, "RLIMIT_FSIZE": 1 << 24, "RLIMIT_NOFILE": 99, "RLIMIT_CORE": 0,
     }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def test_an_error_of_the_step_keeps_its_class_and_hint(tmp_path: Path, kind: typ
 
 
 def test_a_foreign_exception_is_a_conversion_error_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match="KeyError.*'140_scale'"):
+    with pytest.raises(ConversionError, match=r"KeyError.*'140_scale'"):
         run(tmp_path, do="raise", kind="KeyError", arguments=["140_scale"])
 
 
@@ -109,7 +109,7 @@ def test_too_much_memory_is_refused_with_the_limit(tmp_path: Path) -> None:
 
 def test_too_large_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="File too large"):
-        run(tmp_path, replace(QUICK, file=1 << 16), do="write", bytes=1 << 20)
+        run(tmp_path, replace(QUICK, file=1 << 24), do="write", bytes=1 << 25)
 
 
 @pytest.mark.parametrize("do", ["exit", "nan"])

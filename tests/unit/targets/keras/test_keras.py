@@ -22,7 +22,7 @@ from edgeship.targets import answers, cache, child, registry
 from edgeship.targets.keras import export
 from tests.simulators import keras_models
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("keras")]
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def test_every_form_answers_like_the_keras_model(
     assert verdict.max_abs < worst
     assert verdict.agreement >= alike
     assert verdict.passed
-    assert [step["do"] for step in variant.recipe.steps][0] == "keras-export"
+    assert variant.recipe.steps[0]["do"] == "keras-export"
     assert "keras" in variant.recipe.versions
 
 
@@ -210,10 +210,13 @@ def test_a_model_that_was_built_by_its_first_call_converts(models: Path) -> None
 def test_a_file_that_keras_refuses_is_an_input_error(models: Path, tmp_path: Path) -> None:
     """The configuration is sound and the weights are those of another model."""
     path = tmp_path / "mixed.keras"
-    with zipfile.ZipFile(models / "digits.keras") as config, zipfile.ZipFile(models / "nested.keras") as weights:
-        with zipfile.ZipFile(path, "w") as new:
-            for name in config.namelist():
-                new.writestr(name, (weights if name == "model.weights.h5" else config).read(name))
+    with (
+        zipfile.ZipFile(models / "digits.keras") as config,
+        zipfile.ZipFile(models / "nested.keras") as weights,
+        zipfile.ZipFile(path, "w") as new,
+    ):
+        for name in config.namelist():
+            new.writestr(name, (weights if name == "model.weights.h5" else config).read(name))
     with pytest.raises(InputError, match=r"mixed\.keras: Keras cannot load it"):
         registry.prepare(registry.inspect(path), [], tmp_path / "cache")
 
@@ -258,7 +261,7 @@ def test_a_format_that_fails_does_not_hinder_the_other(tmp_path: Path, monkeypat
 
 def test_without_onnx_only_tflite_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "run", failing("never asked"))
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     export.prepare(FACTS, [], tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(MissingExtra, match="onnx"):

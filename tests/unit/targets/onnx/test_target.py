@@ -178,7 +178,7 @@ def test_external_data_that_is_missing_linked_or_short_is_refused(tmp_path: Path
     held = tmp_path / "net.data"
     whole = held.read_bytes()
     held.write_bytes(whole[:-8])
-    with pytest.raises(InputError, match="truncated|wants bytes"):
+    with pytest.raises(InputError, match=r"truncated|wants bytes"):
         ONNX.inspect(path)
     held.rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="is not there"):
@@ -199,7 +199,7 @@ def test_external_data_with_a_wrong_extent_is_refused(tmp_path: Path, key: str, 
     entry = next((e for e in tensor.external_data if e.key == key), None) or tensor.external_data.add(key=key)
     entry.value = value
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(InputError, match="wants bytes|no number"):
+    with pytest.raises(InputError, match=r"wants bytes|no number"):
         ONNX.inspect(path)
 
 
@@ -291,7 +291,7 @@ def test_an_invalid_graph_is_a_conversion_error(tmp_path: Path) -> None:
         model.graph.node[0].op_type = "NoSuchOperator"
 
     path = rewrite(tmp_path / "m.onnx", change)
-    with pytest.raises(ConversionError, match="NoSuchOperator|not valid"):
+    with pytest.raises(ConversionError, match=r"NoSuchOperator|not valid"):
         build(path, "float32")
 
 

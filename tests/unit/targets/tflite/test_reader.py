@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,8 @@ def test_flipped_bits_and_random_words_give_declared_errors_or_a_structure(int8:
                 changed[at] ^= 1 << int(rng.integers(8))
             else:
                 struct.pack_into("<I", changed, at, int(rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, len(int8)])))
-        try:
+        with contextlib.suppress(InputError):
             assert read(bytes(changed)).subgraphs
-        except InputError:
-            pass
 
 
 def packed(base: bytes, change: Any) -> bytes:
