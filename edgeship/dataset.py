@@ -16,6 +16,7 @@ import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,7 +43,6 @@ class Dataset:
         inputs: input name -> array [n, *shape], shape as the model declares it, batch axis included. float32 for float
             and quantized inputs (real values, not quantized), the input's own integer dtype otherwise.
         labels: int32 [n], or None.
-        sha256: of names, dtypes, shapes and values, whatever the file looked like.
     """
 
     inputs: dict[str, Array]
@@ -51,17 +51,15 @@ class Dataset:
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 
-    @property
+    @cached_property
+    def inputs_sha256(self) -> str:
+        """Hexadecimal digest of the inputs: names, dtypes, shapes and values, whatever the file looked like."""
+        return _digest(self.inputs)
+
+    @cached_property
     def sha256(self) -> str:
-        """Hexadecimal digest of the content."""
-        hasher = hashlib.sha256()
-        arrays: dict[str, Array] = dict(self.inputs)
-        if self.labels is not None:
-            arrays["\0labels"] = self.labels
-        for name, array in arrays.items():
-            hasher.update(f"{name}\0{array.dtype.str}{array.shape}\n".encode())
-            hasher.update(np.ascontiguousarray(array).tobytes())
-        return hasher.hexdigest()
+        """The same of inputs and labels."""
+        return _digest(dict(self.inputs) if self.labels is None else {**self.inputs, "\0labels": self.labels})
 
     def take(self, n: int, seed: int) -> Dataset:
         """At most `n` samples drawn without replacement, in the order of the data; the same for the same seed."""
@@ -76,6 +74,14 @@ class Dataset:
         return Dataset(
             {name: array[at] for name, array in self.inputs.items()}, None if self.labels is None else self.labels[at]
         )
+
+
+def _digest(arrays: Mapping[str, Array]) -> str:
+    hasher = hashlib.sha256()
+    for name, array in arrays.items():
+        hasher.update(f"{name}\0{array.dtype.str}{array.shape}\n".encode())
+        hasher.update(np.ascontiguousarray(array).tobytes())
+    return hasher.hexdigest()
 
 
 def load(path: Path, facts: ModelFacts, *, need_labels: bool = False) -> Dataset:

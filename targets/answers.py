@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from edgeship import libraries
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError
+from edgeship.libraries import Library
+from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets import cache, child, feed
 from edgeship.targets.base import Variant
@@ -36,27 +38,53 @@ class Loaded:
     notes: tuple[str, ...]
 
 
-def load(format: str, path: Path, what: str) -> Loaded:  # noqa: A002 - the domain's word
+def load(
+    format: str, path: Path, what: str, reporter: Reporter | None = None  # noqa: A002 - the domain's word
+) -> Loaded:  # fmt: skip
     """Load a model in the engine and run it once on zeros: shapes are taken from a run, not from what is declared.
 
     Raises:
         ConversionError: the engine refuses it or dies of it.
     """
+    library = libraries.for_host(format, reporter=reporter)
     with child.workspace() as work:
-        result = _run(format, path, None, work, 1, what)
-    return _loaded(result)
+        result = _run(library, format, path, None, work, 1, what)
+    return Loaded(
+        tuple(TensorSpec.parse(t) for t in result["inputs"]), tuple(TensorSpec.parse(t) for t in result["outputs"]),
+        tuple(map(str, result["notes"])),
+    )  # fmt: skip
 
 
-def of_variant(variant: Variant, data: Dataset, *, threads: int = 1) -> tuple[FloatArray, ...]:
+def of_variant(
+    variant: Variant, data: Dataset, *, threads: int = 1, reporter: Reporter | None = None
+) -> tuple[FloatArray, ...]:  # fmt: skip
     """A variant's answers, real values.
 
+    Args:
+        variant: the model; its answers are kept in `variant.cache`.
+        data: samples.
+        threads: of the engine.
+        reporter: is told when the runtime library has to be fetched.
+
     Returns:
-        One float32 array [n, *output.shape] an output, in the order of `variant.outputs`.
+        One float32 array [n, *output.shape] an output, in the order of `variant.outputs`; mapped from the disk.
 
     Raises:
         ConversionError: the engine failed.
     """
-    return _engine(variant.format, variant.path, variant.sha256, data, variant.cache, threads)
+    library = libraries.for_host(variant.format, reporter=reporter)
+    count = len(variant.outputs)
+
+    def make(place: Path) -> Mapping[str, Any]:
+        with child.workspace() as work:
+            _run(library, variant.format, variant.path, data, work, threads, str(variant.path))
+            for index in range(count):
+                shutil.copyfile(work / f"answer{index}.npy", place / f"{index}.npy")
+        return {"outputs": count}
+
+    key = cache.key_of(_ANSWERS, variant.sha256, data.inputs_sha256, library.sha256)
+    entry = cache.keep(variant.cache, key, make)
+    return tuple(np.load(entry.path(f"{i}.npy"), mmap_mode="r", allow_pickle=False) for i in range(count))
 
 
 def align(
@@ -75,38 +103,11 @@ def align(
     return tuple(array.reshape(len(array), *spec.shape) for array, spec in zip(arrays, outputs, strict=True))
 
 
-def _engine(
-    format: str, path: Path, sha256: str, data: Dataset, folder: Path, threads: int  # noqa: A002
-) -> tuple[FloatArray, ...]:  # fmt: skip
-    library = libraries.for_host(format)
-    key = cache.key_of(_ANSWERS, sha256, Dataset(data.inputs).sha256, library.sha256)
-
-    def make(place: Path) -> Mapping[str, Any]:
-        with child.workspace() as work:
-            result = _run(format, path, data, work, threads, str(path))
-            for index in range(len(result["outputs"])):
-                shutil.copyfile(work / f"answer{index}.npy", place / f"{index}.npy")
-        return {"outputs": len(result["outputs"])}
-
-    entry = cache.keep(folder, key, make)
-    return tuple(
-        np.load(entry.path(f"{index}.npy"), mmap_mode="r", allow_pickle=False)
-        for index in range(int(entry.facts["outputs"]))
-    )
-
-
 def _run(
-    format: str, path: Path, data: Dataset | None, work: Path, threads: int, what: str  # noqa: A002
+    library: Library, format: str, path: Path, data: Dataset | None, work: Path, threads: int, what: str  # noqa: A002
 ) -> dict[str, Any]:  # fmt: skip
     request = {
-        "format": format, "path": str(path.resolve()), "library": str(libraries.for_host(format).path),
-        "threads": threads, "samples": None if data is None else feed.write(data, work),
+        "format": format, "path": str(path.resolve()), "library": str(library.path), "threads": threads,
+        "samples": None if data is None else feed.write(data, work),
     }  # fmt: skip
     return child.run("edgeship.targets.run", request, work, limits=child.RUN, subject=what)
-
-
-def _loaded(result: Mapping[str, Any]) -> Loaded:
-    return Loaded(
-        tuple(TensorSpec.parse(t) for t in result["inputs"]), tuple(TensorSpec.parse(t) for t in result["outputs"]),
-        tuple(map(str, result["notes"])),
-    )  # fmt: skip

@@ -29,7 +29,7 @@ RECIPE_SCHEMA = "edgeship.recipe/v1"
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 
 #: A quantizer that leaves out branches or sparse weights writes a file as large as before and says nothing.
-MIN_INT8_SHARE = 0.9
+MIN_SHARE = 0.9
 
 #: Samples that calibration looks at; of more, a seeded draw. Ranges do not move after a thousand.
 MAX_CALIBRATION = 1000
@@ -179,16 +179,27 @@ def calibration_of(data: Dataset) -> tuple[Dataset, dict[str, Any]]:
     """The samples that calibration looks at, and what the recipe says of them."""
     chosen = data.take(MAX_CALIBRATION, CALIBRATION_SEED)
     inputs = Dataset(chosen.inputs)
-    return inputs, {"sha256": inputs.sha256, "samples": len(chosen), "of": len(data), "seed": CALIBRATION_SEED}
+    return inputs, {"sha256": inputs.inputs_sha256, "samples": len(chosen), "of": len(data), "seed": CALIBRATION_SEED}
 
 
 def check_share(share: float, precision: str, what: str, left: Iterable[str]) -> None:
-    """Refuse a variant whose weights stayed float. Raises ConversionError that names the largest of them."""
-    if precision in ("int8", "dynamic") and share < MIN_INT8_SHARE:
+    """Refuse a variant whose weights stayed as they were.
+
+    Args:
+        share: of the elements of all weight matrices that have the precision asked for, 0 to 1.
+        precision: that was asked for; float32 asks for nothing.
+        what: the variant, for the message.
+        left: names of the largest others.
+
+    Raises:
+        ConversionError: less than `MIN_SHARE`; it names the largest weights that were left.
+    """
+    if precision != "float32" and share < MIN_SHARE:
+        kind = "float16" if precision == "float16" else "int8"
         raise ConversionError(
-            f"{what}: only {share:.0%} of the weights became int8, {MIN_INT8_SHARE:.0%} are wanted; left in float: "
+            f"{what}: only {share:.0%} of the weights became {kind}, {MIN_SHARE:.0%} are wanted; left as they were: "
             f"{', '.join(left) or 'not known'}",
-            hint="the quantizer does not take these operators: push float16 or float32, or change the layers",
+            hint="the quantizer does not take these operators: push another precision, or change the layers",
         )
 
 

@@ -5,6 +5,7 @@ What every target does alike stands here; what differs is its recipe and its ste
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +76,11 @@ def make(
             raise InputError(f"{source.path}: it changed while it was being converted", hint="try again")
         with child.workspace() as work:
             facts = plan(work).run(str(source.path))
-            (place / file).write_bytes((work / file).read_bytes())
+            shutil.copyfile(work / file, place / file)
         details = facts.get("details", {})
-        check_share(float(facts["int8_share"]), recipe.precision, what, map(str, details.get("left_in_float", [])))
-        loaded = answers.load(recipe.format, place / file, what)
+        share = float(details.get("float16_share", 1.0) if recipe.precision == "float16" else facts["int8_share"])
+        check_share(share, recipe.precision, what, map(str, details.get("left_in_float", [])))
+        loaded = answers.load(recipe.format, place / file, what, reporter)
         _check_outputs(source, loaded.outputs, what)
         (place / RECIPE).write_bytes(recipe.canonical())
         sha, size = digest([place / file])

@@ -78,6 +78,6 @@ def source_answers(
         named: Mapping[str, FloatArray] = export.answers(source, data, folder)
     else:
         plain = target(source.format).as_is(source, folder, reporter)
-        arrays = answers.of_variant(plain, data)
+        arrays = answers.of_variant(plain, data, reporter=reporter)
         named = {spec.name: array for spec, array in zip(plain.outputs, arrays, strict=True)}
     return answers.align(named, variant.outputs, str(source.path))

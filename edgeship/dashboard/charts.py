@@ -50,7 +50,7 @@ class Frame:
 
 
 WIDE = Frame("wide", 1060, 268)
-NARROW = Frame("narrow", 372, 236, left=58, right=42, time_ticks=4)
+NARROW = Frame("narrow", 372, 236, left=62, right=42, time_ticks=4)
 
 
 @dataclass(frozen=True)

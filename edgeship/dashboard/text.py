@@ -40,9 +40,11 @@ def latency_axis(seconds: float, top: float) -> str:
     return f"{seconds * factor:g} {unit}" if seconds else "0"
 
 
-def rate_axis(per_second: float, _top: float) -> str:
-    """A tick of an axis of rates."""
-    return f"{per_second:g} /s" if per_second else "0"
+def rate_axis(per_second: float, top: float) -> str:
+    """A tick of an axis of rates that ends at `top`: by the second, or by the minute where that is too little."""
+    if not per_second:
+        return "0"
+    return f"{per_second:g} /s" if top >= 0.1 else f"{per_second * 60:.3g} /min"
 
 
 def share(ratio: float | None) -> str:

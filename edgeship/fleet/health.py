@@ -63,7 +63,7 @@ class Health:
 def judge(known: Known, device: str) -> Health:
     """The status of a device, by the table of this module."""
     if known.error is not None:
-        return Health("offline", known.error, known.failing_since, f"edgeship doctor {device}")
+        return Health("offline", known.error, known.failing_since, f"edgeship agent status -l name={device}")
     if known.reached is None:
         return Health("offline", "never reached", None, f"edgeship push MODEL -l name={device}")
     limit = max(STALE_AFTER, STALE_WINDOWS * known.window_seconds)
@@ -100,20 +100,23 @@ def _complaints(known: Known) -> Any:
     if known.budget_p95 is not None and p95 is not None and recent.latency.total >= ENOUGH and p95 > known.budget_p95:
         yield (
             f"p95 {p95 * 1e3:.3g} ms, budget {known.budget_p95 * 1e3:.3g} ms (last hour)",
-            "edgeship bench run {device}",
+            "edgeship bench run -l name={device}",
         )
     if recent.restarts:
         times = "once" if recent.restarts == 1 else f"{recent.restarts} times"
         yield f"the worker restarted {times} in the last hour", "edgeship logs {device}"
     heat = recent.sensors.get("temperature_celsius")
     if heat is not None and known.throttle_celsius is not None and heat.high >= known.throttle_celsius:
-        yield f"{heat.high:.0f} °C, it throttles at {known.throttle_celsius:.0f} °C", "edgeship bench run {device}"
+        yield (
+            f"{heat.high:.0f} °C, it throttles at {known.throttle_celsius:.0f} °C",
+            "edgeship bench run -l name={device}",
+        )
     throttled = recent.sensors.get("throttled_ratio")
     if throttled is not None and throttled.mean > 0:
-        yield f"throttled {throttled.mean:.0%} of the last hour", "edgeship bench run {device}"
+        yield f"throttled {throttled.mean:.0%} of the last hour", "edgeship bench run -l name={device}"
     if known.skew is not None and abs(known.skew) > MAX_SKEW:
         side = "behind" if known.skew > 0 else "ahead"
-        yield f"its clock is {in_words(abs(known.skew))} {side}", "edgeship doctor {device}"
+        yield f"its clock is {in_words(abs(known.skew))} {side}", "edgeship agent status -l name={device}"
 
 
 @dataclass(frozen=True)

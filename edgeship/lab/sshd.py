@@ -21,6 +21,7 @@ from edgeship.release import durable
 
 UID = 1000
 SSHD, BWRAP = "sshd", "bwrap"
+SYSTEM_PYTHON = "/usr/bin/python3"
 _SBIN = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 _SSHD_CONFIG = """\
@@ -118,7 +119,7 @@ def start(folder: Path, virtual: Virtual) -> Virtual:
 
 def python_command() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """How Python is started inside, and what must be bound in for it: nothing where the system's is new enough."""
-    system = Path("/usr/bin/python3")
+    system = Path(SYSTEM_PYTHON)
     if system.exists():
         probe = [str(system), "-c", "import sys; sys.exit(sys.version_info < (3, 10))"]
         if subprocess.run(probe, check=False, timeout=20).returncode == 0:

@@ -124,8 +124,9 @@ def check(
             "the metric top1 needs labels, and the evaluation data has none",
             hint='add an integer array "labels" to it, or set [data] metric = "agreement"',
         )
-    expected = registry.source_answers(facts, variant, evaluation, reporter or Reporter())
-    given = answers.of_variant(variant, evaluation, threads=threads)
+    reporter = reporter or Reporter()
+    expected = registry.source_answers(facts, variant, evaluation, reporter)
+    given = answers.of_variant(variant, evaluation, threads=threads, reporter=reporter)
     return judge(
         expected, given, variant.outputs, budget, metric=metric,
         truth=evaluation.labels if metric == TOP1 else None, labels=labels,

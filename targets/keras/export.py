@@ -129,4 +129,4 @@ def _export_key(source: ModelFacts, format: str) -> str:  # noqa: A002
 
 
 def _answers_key(source: ModelFacts, data: Dataset) -> str:
-    return cache.key_of(_ANSWERS, source.sha256, Dataset(data.inputs).sha256, versions())
+    return cache.key_of(_ANSWERS, source.sha256, data.inputs_sha256, versions())

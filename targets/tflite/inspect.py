@@ -51,7 +51,7 @@ def describe(structure: Structure) -> dict[str, Any]:
         "companions": [], "notes": notes,
         "details": {
             "subgraphs": len(structure.subgraphs), "signature": signature.key if structure.signatures else None,
-            "left_in_float": weights.largest_floats,
+            "left_in_float": weights.largest_floats, "float16_share": weights.half_share,
         },
     }  # fmt: skip
 
@@ -93,7 +93,7 @@ class Weights:
 
     elements: int
     int8_share: float  # of the elements of matrices and kernels; 1.0 where there are none
-    half_share: float
+    half_share: float  # likewise
     largest_floats: list[str]  # names of the largest matrices that are float
 
 
@@ -118,7 +118,7 @@ def weigh(structure: Structure) -> Weights:
                 floats.append((tensor.elements, tensor.name))
     floats.sort(reverse=True)
     return Weights(
-        total, int8 / matrices if matrices else 1.0, half / matrices if matrices else 0.0,
+        total, int8 / matrices if matrices else 1.0, half / matrices if matrices else 1.0,
         [f"{name} ({count} elements)" for count, name in floats[:5]],
     )  # fmt: skip
 
@@ -140,7 +140,7 @@ def _precision(structure: Structure, weights: Weights) -> str:
     matrices = any(_is_weight(t) and sum(d > 1 for d in t.shape) > 1 for s in structure.subgraphs for t in s.tensors)
     if matrices and weights.int8_share > 0.5:
         return "dynamic"
-    return "float16" if weights.half_share > 0.5 else "float32"
+    return "float16" if matrices and weights.half_share > 0.5 else "float32"
 
 
 def _builtin_names() -> dict[int, str]:

@@ -1,4 +1,4 @@
-"""The dashboard in Chromium: what a person sees, in both themes, at a desk and on a phone; the browser has no complaint."""
+"""The dashboard in Chromium: what a person sees, in both themes, at a desk and on a phone, without a complaint."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_the_four_views_show_what_the_store_holds(fleet: Seen) -> None:
         assert shown in tiles
     assert fleet.page.locator(".devices tbody tr").count() == 9
     assert "▲ degraded" in fleet.text(".devices tbody tr:has-text('jetson-line-b')")
-    assert "edgeship doctor phone-07" in fleet.text(".attention")
+    assert "edgeship agent status -l name=phone-07" in fleet.text(".attention")
 
 
 def test_the_chart_draws_every_point_it_was_given(fleet: Seen) -> None:

@@ -273,3 +273,4 @@ def test_the_hash_is_of_the_content() -> None:
         Dataset({"x": a.inputs["x"] + 1}, a.labels), Dataset({"x": a.inputs["x"].reshape(4, 1)}, a.labels),
     ]  # fmt: skip
     assert len({a.sha256, *(other.sha256 for other in others)}) == 5
+    assert a.inputs_sha256 == others[1].inputs_sha256 == others[1].sha256

@@ -93,17 +93,17 @@ def test_a_worker_that_dies_without_a_word_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "says"),
+    ("code", "seconds", "says"),
     [
-        ("time.sleep(60)", "did not answer 'load'"),
-        ("c.sendall(b'nonsense, not a frame'); time.sleep(60)", "died during"),
+        ("time.sleep(60)", 0.3, "did not answer 'load'"),
+        ("c.sendall(b'nonsense, not a frame'); time.sleep(60)", 30.0, "died during"),
     ],
 )
-def test_a_worker_that_hangs_or_babbles_is_ended(tmp_path: Path, code: str, says: str) -> None:
+def test_a_worker_that_hangs_or_babbles_is_ended(tmp_path: Path, code: str, seconds: float, says: str) -> None:
     stuck = f"import socket, sys, time\nc = socket.socket(fileno=int(sys.argv[3]))\n{code}\n"
     with host.worker(stuck.encode(), tmp_path) as child:
         with pytest.raises(InputError, match=says):
-            child.request("load", {}, seconds=0.3)
+            child.request("load", {}, seconds=seconds)
         child.end_after = 0.1
     assert not alive(child.pid)
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,11 +20,16 @@ from typing import Any
 
 import pytest
 
-from edgeship.cli import choose
+from edgeship import config, profile
+from edgeship.cli import COMMANDS, choose
+from edgeship.deploy import lifecycle
+from edgeship.deploy.contact import Settings, contact
 from edgeship.deploy.device import Device
 from edgeship.errors import UnreachableError
+from edgeship.fleet import health
 from edgeship.fleet.ingest import ingest
 from edgeship.fleet.timeline import Contact
+from edgeship.reporter import Reporter
 from edgeship.runtime.window import Window
 from tests.simulators.commandline import run, run_error, run_json
 from tests.simulators.telemetry import Agent, SimulatedDevice, window
@@ -190,6 +196,49 @@ def test_an_empty_query_says_what_to_do(pi: Device) -> None:
 )  # fmt: skip
 def test_a_wrong_query_is_a_usage_error(pi: Device, args: tuple[str, ...]) -> None:
     run_error("telemetry", "query", *args, exit_code=2)
+
+
+def test_every_command_that_is_advised_exists() -> None:
+    root = Path(health.__file__).parents[1]
+    texts = [Path(health.__file__), *(root / "dashboard" / "templates").glob("*.html"), *(root / "fleet").glob("*.py")]
+    advised = {
+        found
+        for path in texts
+        for found in re.findall(r"edgeship ((?:telemetry|agent|bench|device|lab) [a-z]+|[a-z]+)", path.read_text())
+    }
+    known = {name for section in COMMANDS.values() for name in section}
+    for words in sorted(a for a in advised if " " in a or a in known):
+        run(*words.split(), "--help")
+    assert {"logs", "telemetry pull", "agent status", "bench run", "lab up"} <= advised
+    assert "doctor" not in advised
+
+
+@pytest.mark.slow
+def test_a_real_agent_is_pulled_from(project: Path) -> None:
+    with choose.opened() as (_, store):
+        device = choose.device(store, "sim")
+    board = profile.load(device.profile)
+    root = choose.repository(config.load()).root_bytes()
+    quick = Settings(window_seconds=0.5)
+    contact(device, board, root_json=root, settings=quick, reporter=Reporter()).close()
+    try:
+        stored = 0
+        for _ in range(20):  # the first request starts the agent; windows come twice a second
+            (data,) = run_json("telemetry.pull", "telemetry", "pull")
+            stored += data["stored"]
+            if stored >= 3:
+                break
+            time.sleep(0.5)
+        (row,) = run_json(
+            "telemetry.query", "telemetry", "query", "--since", "5m", "--metric", "windows", "--metric", "sensors"
+        )
+        assert row["values"]["windows"] == stored >= 3
+        assert row["values"]["sensor:memory_available_bytes"] > 0
+        (status,) = run_json("status", "status")
+        assert (status["status"], status["reason"]) == ("degraded", "serves no model")
+        assert abs(status["clock_skew_seconds"]) < 30
+    finally:
+        lifecycle.uninstall(device, board, reporter=Reporter())
 
 
 def served(project: Path, *args: str) -> subprocess.Popen[str]:

@@ -71,7 +71,7 @@ def test_the_tiles_are_what_the_store_says(ask: Asker) -> None:
 def test_what_needs_attention_comes_with_a_reason_and_a_command(ask: Asker) -> None:
     page = text_of(ask("/").text)
     for shown in (
-        "no route to host phone-07.local · since 4 h ago $ edgeship doctor phone-07",
+        "no route to host phone-07.local · since 4 h ago $ edgeship agent status -l name=phone-07",
         "of requests fail (last hour) $ edgeship logs jetson-line-b",
         "no telemetry for 2 h: not pulled · since 2 h ago $ edgeship telemetry pull -l name=pi-dock-2",
     ):

@@ -66,3 +66,4 @@ def test_ticks_of_an_axis_share_one_unit() -> None:
     assert text.latency_axis(2, 4) == "2 s"
     assert text.rate_axis(0.1 * 3, 1) == "0.3 /s"
     assert text.rate_axis(0, 1) == "0"
+    assert text.rate_axis(0.0075, 0.01) == "0.45 /min"

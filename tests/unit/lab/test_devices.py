@@ -8,7 +8,7 @@ import pytest
 
 from edgeship.deploy.hostkey import HostKey
 from edgeship.errors import UsageError
-from edgeship.lab import devices, fallback, faults, sshd, virtual
+from edgeship.lab import fallback, faults, sshd, virtual
 from edgeship.lab.devices import DEFAULTS, Lab, Spec
 from edgeship.lab.virtual import Process, Virtual
 
@@ -161,9 +161,9 @@ def test_without_both_there_is_no_lab(lab: Lab, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices.sshd, "_find", lambda name: None if name == "bwrap" else f"/usr/bin/{name}")
+    monkeypatch.setattr(sshd, "_find", lambda name: None if name == "bwrap" else f"/usr/bin/{name}")
     assert sshd.missing() == "bwrap not installed (apt install openssh-server bubblewrap)"
-    monkeypatch.setattr(devices.sshd, "_find", lambda _: "/bin/false")
+    monkeypatch.setattr(sshd, "_find", lambda _: "/bin/false")
     assert "cannot make namespaces" in (sshd.missing() or "")
 
 

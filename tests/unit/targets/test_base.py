@@ -117,7 +117,9 @@ def test_calibration_is_a_seeded_draw_of_at_most_a_thousand_without_labels() -> 
 
 def test_weights_left_in_float_are_a_failure_that_names_them() -> None:
     base.check_share(0.95, "int8", "m", [])
-    base.check_share(0.0, "float16", "m", [])
+    base.check_share(0.0, "float32", "m", [])
+    with pytest.raises(ConversionError, match="only 10% of the weights became float16"):
+        base.check_share(0.1, "float16", "m", [])
     with pytest.raises(ConversionError, match=r"only 34% of the weights.*If_then/kernel"):
         base.check_share(0.34, "dynamic", "m", ["If_then/kernel (900 elements)"])
 

@@ -103,7 +103,7 @@ def test_the_recipe_lies_beside_and_says_how(tmp_path: Path) -> None:
     assert recipe == variant.recipe
     assert recipe.source_sha256 == facts.sha256
     assert recipe.calibration is not None
-    assert (recipe.calibration["samples"], recipe.calibration["sha256"]) == (40, Dataset(data().inputs).sha256)
+    assert (recipe.calibration["samples"], recipe.calibration["sha256"]) == (40, data().inputs_sha256)
     assert [step["do"] for step in recipe.steps] == ["quantize"]
     assert "ai-edge-quantizer" in recipe.versions
 
