@@ -32,7 +32,7 @@ class Frame:
     name: str
     width: float
     height: float
-    left: float = 56.0
+    left: float = 66.0
     right: float = 48.0
     top: float = 22.0
     bottom: float = 24.0
@@ -50,7 +50,7 @@ class Frame:
 
 
 WIDE = Frame("wide", 1060, 268)
-NARROW = Frame("narrow", 372, 236, left=62, right=42, time_ticks=4)
+NARROW = Frame("narrow", 372, 236, left=66, right=42, time_ticks=4)
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,8 @@ def _like(error: EdgeshipError, message: str) -> EdgeshipError:
     out: EdgeshipError = type(error).__new__(type(error))
     Exception.__init__(out, message)
     out.__dict__.update(error.__dict__)
+    if isinstance(out, DeviceError):
+        out.device = ""  # the message names it
     out.__cause__ = error
     return out
 

@@ -159,7 +159,7 @@ class _Push:
         planned = self._planned()
         facts = replace(self._session.facts, disk_free_bytes=self._have.disk_free_bytes)
         fit.check(self._session.device, self._session.profile, facts, self._variant, planned.room)
-        self._reporter.finished(step, "disk, memory, operators, runtime library", {"bytes": planned.left})
+        self._reporter.finished(step, "system, disk, runtime library", {"bytes": planned.left})
         self._plan = planned
         return planned
 

@@ -83,7 +83,7 @@ def test_the_first_push_sends_everything_by_kind(
     assert list(board.incoming) == [name for name, _ in repository.metadata()]
     assert board.serving == ("digits/manifest.json", release.manifest_sha256)
     assert (done.counter, done.model, done.probe) == (1, "digits", {"agreement": 1.0})
-    assert seen.steps[0] == "fit pi: disk, memory, operators, runtime library"
+    assert seen.steps[0] == "fit pi: system, disk, runtime library"
     assert seen.steps[1].startswith("deploy pi: 0.2 MB sent (agent 0.1, runtime library 0.000, model 0.030, ")
 
 
