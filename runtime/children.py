@@ -179,11 +179,9 @@ class Worker:
                 self.kill()
                 raise AgentError(f"the worker did not answer {op!r} within {seconds:.0f} s", "worker") from error
             except (OSError, ProtocolError) as error:
-                self.kill()
-                raise AgentError(f"the worker {describe(self.wait())} during {op!r}", "worker") from error
+                raise AgentError(f"the worker {describe(self.wait(1.0))} during {op!r}", "worker") from error
             if answer is None:
-                self.kill()
-                raise AgentError(f"the worker {describe(self.wait())} during {op!r}", "worker")
+                raise AgentError(f"the worker {describe(self.wait(1.0))} during {op!r}", "worker")
         finally:
             self._lock.release()
         if answer.get("ok"):

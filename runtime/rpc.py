@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import os
 import select
+import signal
 import socket
 import sys
 import time
@@ -351,6 +352,8 @@ class Rpc:
 
 def serve(layout: Layout, disk: Disk, app: str) -> int:
     """Serve one connection on standard input and output."""
+    for number in (signal.SIGINT, signal.SIGHUP):  # a hang-up ends it even under nohup, and without a traceback
+        signal.signal(number, signal.SIG_DFL)
     os.umask(0o077)
     for folder in layout.folders:
         disk.mkdir(folder)

@@ -149,6 +149,8 @@ class Supervisor:
         for worker, until in self._retiring[:]:
             if worker.serve.fileno() == -1 or now >= until:
                 worker.close_control()  # the front closed its end: every request in it is answered
+            if now >= until:
+                worker.kill()
         if self._telemetry.remaining <= 0:
             self._telemetry.close(self._read_sensors())
         wanted = self._settings.serve_port
@@ -215,7 +217,12 @@ class Supervisor:
 
     def _make_socket_folder(self) -> None:
         folder = self._layout.sockets()
-        self._disk.mkdir(folder)
+        try:
+            self._disk.mkdir(folder)
+        except AgentError as error:  # somebody else's directory is in the way: a longer path may still do
+            self._log.write(f"{error}; sockets lie in the agent's own folder")
+            folder = self._layout.path("sockets")
+            self._disk.mkdir(folder)
         if os.path.realpath(self._layout.run) != folder or not os.path.islink(self._layout.run):
             self._disk.link(folder, self._layout.run)
 
@@ -262,7 +269,7 @@ class Supervisor:
                 version=str(slot.counter), **{key: self._layout.blob(sha) for key, sha in paths.items()},
             )  # fmt: skip
         except AgentError:
-            worker.stop(0.5)
+            worker.stop()
             raise
         return worker
 

@@ -43,9 +43,14 @@ class Rollout:
         """
         agent, packer = Agent.own(), Packer(self.repository.packed())
         settings = Settings(self.project.telemetry.window_seconds)
-        about = {"model": release.manifest.model, "counter": release.manifest.counter}
+        manifest = release.manifest
 
         def one(device: Device) -> Deployed:
+            variant = manifest.variant_for(device.profile)
+            about = {
+                "model": manifest.model, "counter": manifest.counter,
+                "precision": variant.precision if variant else None,
+            }  # fmt: skip
             try:
                 done = deploy(
                     device, self.profiles[device.profile], release, self.repository, settings, self.reporter,

@@ -63,7 +63,8 @@ def device(staged: Staged, tmp_path: Path) -> Iterator[SimulatedDevice]:
     root = tmp_path / "device"
     shutil.copytree(staged.root, root, symlinks=True, ignore=shutil.ignore_patterns("blobs", "run"))
     shutil.copytree(staged.root / "blobs", root / "blobs", copy_function=os.link)  # never written in place
-    device = SimulatedDevice(root, staged.app)
+    # killed while it saves, coverage would leave files that nobody can read
+    device = SimulatedDevice(root, staged.app, environment={"COVERAGE_PROCESS_CONFIG": ""})
     yield device
     device.kill()
 

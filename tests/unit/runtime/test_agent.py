@@ -14,6 +14,8 @@ from edgeship.runtime.window import Window
 from tests.simulators.agent import Host, Refused, SimulatedDevice, add_tiny_release
 from tests.simulators.repository import SimulatedRepository
 
+#: Coverage would count in the budget of memory; it cannot look into a zipapp anyway.
+UNCOVERED = {"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}
 SUPERVISOR_BUDGET = 10 << 20  # bytes of proportional set size
 
 
@@ -21,7 +23,7 @@ SUPERVISOR_BUDGET = 10 << 20  # bytes of proportional set size
 def device(tmp_path: Path) -> Iterator[SimulatedDevice]:
     """A device that nothing is installed on yet."""
     root = tmp_path / "device"
-    device = SimulatedDevice(root, root / "agent" / "current")
+    device = SimulatedDevice(root, root / "agent" / "current", environment=UNCOVERED)
     yield device
     device.stop()
 
@@ -29,7 +31,7 @@ def device(tmp_path: Path) -> Iterator[SimulatedDevice]:
 def first_contact(device: SimulatedDevice, tmp_path: Path) -> Host:
     raw = zipapp.build(tmp_path / "cache")
     argv = [sys.executable, "-c", loader.LOADER, str(device.root)]
-    return Host(argv, preface=loader.header(raw) + raw)
+    return Host(argv, preface=loader.header(raw) + raw, environment=UNCOVERED)
 
 
 def test_from_nothing_to_served_updated_refused_cut_and_watched(device: SimulatedDevice, tmp_path: Path) -> None:

@@ -120,3 +120,18 @@ def test_the_second_process_gets_the_command_line(app: Path, monkeypatch: pytest
     os.close(fd)
     assert done.stdout.startswith("0.")
     assert f"{app}/edgeship/runtime/__main__.py ['{app}', 'version']" in done.stdout
+
+
+def test_begin_runs_the_command_line_and_cleans_up(
+    compiled: tuple[int, int, precompiled.Table], app: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    fd, base, table = compiled
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    finders = list(sys.meta_path)
+    assert precompiled.begin(os.dup(fd), base, table, [str(app), "version"]) == 0
+    assert capsys.readouterr().out.startswith("0.")
+    assert sys.argv == [str(app), "version"]
+    assert sys.path[0] == str(app)
+    assert sys.meta_path == finders

@@ -8,6 +8,8 @@ import lzma
 import os
 import resource
 import signal
+import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,11 @@ from typing import Any
 
 import pytest
 
-from edgeship.runtime.wire import frame, json_frame
+from edgeship.runtime import rpc as module
+from edgeship.runtime.disk import Disk
+from edgeship.runtime.layout import Layout
+from edgeship.runtime.rpc import Channel, Rpc
+from edgeship.runtime.wire import data_frames, frame, json_frame
 from tests.simulators.agent import PROFILE, Host, Refused, SimulatedDevice, add_tiny_release, development_app
 from tests.simulators.repository import SimulatedRepository
 
@@ -342,8 +348,6 @@ def device_log(device: SimulatedDevice) -> list[str]:
 
 
 def test_a_changed_port_is_served_after_the_change(device: SimulatedDevice) -> None:
-    import socket
-
     def free_port() -> int:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -370,3 +374,96 @@ def test_a_supervisor_that_cannot_start_says_why(device: SimulatedDevice, host: 
     (device.root / "spool").write_bytes(b"in the way")
     with refused("internal"):
         host.ask("status")
+
+
+# ── without a process ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class FakeSupervisor:
+    """Notes what is asked of the supervisor."""
+
+    asked: list[str]
+
+    def __init__(self, *_args: object) -> None:
+        pass
+
+    def stop(self) -> None:
+        self.asked.append("stop")
+
+    def ensure(self) -> socket.socket:
+        self.asked.append("ensure")
+        return socket.socket()
+
+
+def requests_of(tmp_path: Path, data: bytes) -> tuple[Rpc, int]:
+    """An `rpc` that reads these bytes, and where its answers can be read."""
+    (tmp_path / "requests").write_bytes(data)
+    layout = Layout.of(str(tmp_path / "device"))
+    for folder in layout.folders:
+        Disk().mkdir(folder)
+    answers, sink = os.pipe()
+    return Rpc(layout, Disk(), "/no/agent", Channel(os.open(tmp_path / "requests", os.O_RDONLY), sink)), answers
+
+
+def test_a_new_agent_takes_over_only_if_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = b"import sys; sys.exit(sys.argv[1:] != ['version'])"
+    sha256 = hashlib.sha256(script).hexdigest()
+    request = {
+        "id": 1, "op": "put", "kind": "agent", "name": "agent", "sha256": sha256, "bytes": len(script),
+        "encoding": "raw", "offset": 0, "encoded_bytes": len(script),
+    }  # fmt: skip
+    rpc, answers = requests_of(tmp_path, json_frame(request) + b"".join(data_frames(script)))
+    monkeypatch.setattr(module, "Supervisor", FakeSupervisor)
+    monkeypatch.setattr(rpc, "_supervisor", FakeSupervisor())
+    monkeypatch.setattr(FakeSupervisor, "asked", [], raising=False)
+    became: list[list[str]] = []
+
+    def execv(_path: str, argv: list[str]) -> None:
+        became.append(argv)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execv", execv)
+    with pytest.raises(SystemExit):
+        rpc.serve()
+    path = tmp_path / "device" / "agent" / f"{sha256}.pyz"
+    assert became == [[sys.executable, "-I", str(path), "rpc", "--root", str(tmp_path / "device")]]
+    assert os.readlink(tmp_path / "device" / "agent" / "current") == path.name
+    assert FakeSupervisor.asked == ["stop", "ensure"]
+    assert b'"stored":true' in os.read(answers, 1000)
+    os.close(answers)
+
+
+def test_a_host_that_falls_silent_loses_the_lock_and_then_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STALL_SECONDS", 0.05)
+    layout = Layout.of(str(tmp_path / "device"))
+    for folder in layout.folders:
+        Disk().mkdir(folder)
+    source, feed = os.pipe()
+    answers, sink = os.pipe()
+    rpc = Rpc(layout, Disk(), "/no/agent", Channel(source, sink))
+    rpc._hold()
+    os.write(feed, json_frame({
+        "id": 1, "op": "put", "kind": "blob", "name": "", "sha256": SHA, "bytes": 10, "encoding": "raw", "offset": 0,
+        "encoded_bytes": 10,
+    }))  # fmt: skip
+    assert rpc.serve() == 1
+    assert b"sent nothing for" in os.read(answers, 1000)
+    assert rpc._lock is None
+
+    rpc._hold()
+    os.close(feed)
+    assert rpc.serve() == 0
+    for fd in (source, answers, sink):
+        os.close(fd)
+
+
+def test_the_lock_goes_when_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rpc, answers = requests_of(tmp_path, b"")
+    silent = [True]
+    monkeypatch.setattr(Channel, "silent", lambda _channel, _seconds: silent.pop())
+    rpc._hold()
+    assert rpc.serve() == 0
+    assert rpc._lock is None
+    os.close(answers)

@@ -378,3 +378,37 @@ def test_falling_back_needs_something_to_fall_back_to(idle: Supervisor) -> None:
     with pytest.raises(AgentError) as none:
         idle._op_bench({}, None)
     assert none.value.code == "no-model"
+
+
+def test_sockets_lie_in_the_folder_when_their_place_is_taken(idle: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user made the directory below /tmp first."""
+    taken = idle._layout.path("taken")
+    Path(taken).write_bytes(b"")
+    monkeypatch.setattr(Layout, "sockets", lambda _layout: taken + "/x")
+    idle._make_socket_folder()
+    assert idle._layout.control_socket() == idle._layout.path("sockets", "control.sock")
+
+
+def test_an_old_worker_that_does_not_end_is_killed(idle: Supervisor) -> None:
+    ended: list[str] = []
+
+    class Old:
+        pid = 1
+        serve = socket.socket()
+
+        def close_control(self) -> None:
+            ended.append("asked")
+
+        def kill(self) -> None:
+            ended.append("killed")
+
+    old = Old()
+    idle._retiring.append((old, time.monotonic() + 1000))  # type: ignore[arg-type]  # all that is asked of it
+    idle._tick(time.monotonic())
+    assert ended == []
+    old.serve.close()
+    idle._tick(time.monotonic())
+    assert ended == ["asked"]
+    idle._tick(time.monotonic() + 2000)
+    assert ended == ["asked", "asked", "killed"]
+    idle._retiring.clear()
