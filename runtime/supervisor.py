@@ -168,6 +168,8 @@ class Supervisor:
         for path in (self._layout.control_socket(), self._layout.serve_socket()):
             with contextlib.suppress(OSError):
                 os.unlink(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.realpath(self._layout.run))
         self._log.write("the agent stopped")
 
     def _end(self) -> None:
@@ -422,8 +424,8 @@ class Supervisor:
             "pss": {
                 "supervisor": measured.get("supervisor_pss_bytes"), "worker": measured.get("worker_pss_bytes"),
             },
-            "sensors": measured, "clock": time.time(), "expired": load_state(self._layout).expired(time.time()),
-            "pid": os.getpid(),
+            "sensors": measured, "clock": time.time(), "mono": time.clock_gettime(time.CLOCK_BOOTTIME),
+            "expired": load_state(self._layout).expired(time.time()), "pid": os.getpid(),
         }  # fmt: skip
 
     def _op_switch(self, request: Json, emit: Callable[[Json], None]) -> dict[str, Any]:

@@ -39,7 +39,10 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         finally:
             model.close()
     except EngineError as error:
-        raise ConversionError(f"the engine refuses the model: {error}") from error
+        raise ConversionError(
+            f"the engine refuses the model: {error}",
+            hint="try another precision or format; shapes that come about while it runs cannot be served",
+        ) from error
 
 
 def _answer(model: engine.Model, data: Mapping[str, feed.Array], folder: Path) -> None:

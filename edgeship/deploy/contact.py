@@ -248,11 +248,17 @@ def _enrol(device: Device, profile: Profile, link: Link, root_json: bytes, setti
     configured = client.submit("configure", **_configuration(endpoint, profile, settings))
     asked = client.submit("facts")
     client.wait(configured)
+    return read_facts(client, asked)
+
+
+def read_facts(client: AgentClient, asked: int | None = None) -> Facts:
+    """The device's facts; `asked` is the number of a request that is under way. Raises DeviceError."""
+    name = client.device_name
     try:
-        return Facts.parse(client.wait(asked).result)
+        return Facts.parse(client.wait(client.submit("facts") if asked is None else asked).result)
     except ProtocolError as error:
-        raise DeviceError(f"{device.name}: its facts cannot be read: {error}", device=device.name, stage="fit",
-                          code="protocol") from error  # fmt: skip
+        raise DeviceError(f"{name}: its facts cannot be read: {error}", device=name, stage="fit", code="protocol",
+                          hint="update edgeship on the host that is older") from error  # fmt: skip
 
 
 def _configuration(endpoint: Endpoint, profile: Profile, settings: Settings) -> dict[str, Any]:

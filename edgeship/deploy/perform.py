@@ -15,9 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgeship.deploy import fit
-from edgeship.deploy.contact import Agent, Session, Settings, contact, open_agent
+from edgeship.deploy.contact import Agent, Session, Settings, contact, open_agent, read_facts
 from edgeship.deploy.device import Device
-from edgeship.deploy.facts import Facts
 from edgeship.deploy.packing import Packed, Packer
 from edgeship.deploy.plan import KINDS, Have, Plan, Send, Wanted, missing, plan, wanted
 from edgeship.deploy.transport import BROKEN, clean
@@ -31,6 +30,7 @@ from edgeship.runtime.manifest import FileRef, RuntimeRef, VariantRef
 from edgeship.runtime.wire import MAX_CHUNK, need
 
 TRIES = 5  # connections in a row that bring nothing forward
+HELD = 90.0  # seconds after a break for which "busy" means ourselves: the agent lets a silent host go after 60
 PAUSE = 0.5  # seconds before the second; doubles
 LOG_LINES = 20  # of the device, with an error
 CHUNK = min(MAX_CHUNK, 1 << 16)  # bytes of one data frame: progress is told at this grain
@@ -113,7 +113,7 @@ def preview(
     """
     variant = fit.variant_for(device, release.manifest)
     link = open_agent(device, profile, reporter=reporter)
-    session = Session(device, profile, link, Facts.parse(link.client.request("facts").result))
+    session = Session(device, profile, link, read_facts(link.client))
     with session:
         push = _Push(session, release, repository, variant, Packer(repository.packed()), reporter)
         return push.prepare()
@@ -149,6 +149,7 @@ class _Push:
         self._sent = dict.fromkeys(KINDS, 0) | {"agent": session.agent_bytes}
         self._shown = 0
         self._stage = "send"
+        self._broke_at = 0.0
         self.resumed = 0
         self.step = Step("deploy", session.device.name)
 
@@ -179,6 +180,11 @@ class _Push:
                 tries = self._reopen(error, tries)
                 tries = 0 if self._replan(before) else tries
             except DeviceError as error:
+                if self._is_held(error):
+                    self._replan(before)
+                    continue
+                if error.code == "untrusted":
+                    self._forget_packed()
                 self._explain(error)
                 raise
 
@@ -195,12 +201,27 @@ class _Push:
                 self.resumed += 1
                 tries = self._reopen(error, tries)
             except DeviceError as error:
+                if self._is_held(error):
+                    continue
                 self._explain(error)
                 raise
 
     def sent(self) -> Mapping[str, int]:
         """Bytes by kind, without the kinds of which nothing was sent."""
         return {kind: size for kind, size in self._sent.items() if size}
+
+    def _forget_packed(self) -> None:
+        """What arrived is not what was announced: our compressed copies may be the damaged ones. They are made anew."""
+        for send in self._plan.files if self._plan else ():
+            if send.packed.encoding == "xz":
+                send.packed.path.unlink(missing_ok=True)
+
+    def _is_held(self, error: DeviceError) -> bool:
+        """Whether the device may still believe in our connection that broke; then after a pause. It lets go in time."""
+        if error.code != "busy" or not self.resumed or time.monotonic() > self._broke_at + HELD:
+            return False
+        time.sleep(PAUSE)
+        return True
 
     def _at(self, event: Mapping[str, Any]) -> None:
         self._stage = str(event.get("stage", self._stage))[:20]
@@ -215,6 +236,7 @@ class _Push:
     def _reopen(self, error: UnreachableError, tries: int) -> int:
         """Connect again, with a growing pause; gives the number of tries that brought nothing."""
         self._session.close()
+        self._broke_at = time.monotonic()
         while True:
             tries += 1
             if tries >= TRIES:

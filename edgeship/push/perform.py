@@ -138,8 +138,9 @@ class Performer:
         step = Step("check", build.name)
         self._reporter.started(step)
         verdict = quality.check(
-            plan.source, variant, evaluation, self._project.budget, threads=build.threads, reporter=self._reporter
-        )
+            plan.source, variant, evaluation, self._project.budget, threads=build.threads, reporter=self._reporter,
+            metric=self._project.data.metric, labels=self._project.model.labels,
+        )  # fmt: skip
         if not verdict.passed or (self._options.strict and not verdict.proven):
             self._store.audit("check.refused", plan.model, {"variant": build.name, "summary": verdict.summary})
             raise GateError(

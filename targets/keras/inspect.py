@@ -160,10 +160,6 @@ def _inputs(config: Mapping[str, Any]) -> list[TensorSpec]:
         name for name, layer in layers.items() if layer.get("class_name") == "InputLayer"
     ]
     found = [_input_of(name, layers[name]) for name in names if name in layers]
-    if not found and layers:  # a Sequential that was built by its first call
-        build = config.get("build_config")
-        shape = build.get("input_shape") if isinstance(build, dict) else None
-        found = [_spec("input", shape, "float32")]
     return [spec for spec in found if spec is not None]
 
 

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import signal
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,14 +45,6 @@ class Shown(Reporter):
 
     def progress(self, step: Step, done: int, total: int) -> None:
         self.done.append(done)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Runtime libraries are compressed once for all tests here, and not in the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture
@@ -223,6 +218,53 @@ def test_a_network_that_never_lasts(lab: Lab, repository: Repository, tmp_path: 
     assert ask(device) == RIGHT
 
 
+#: What a command does: a push to many, and the exit code of its error.
+PUSHER = """
+import json, sys
+from pathlib import Path
+from edgeship import profile
+from edgeship.deploy.contact import Settings
+from edgeship.deploy.device import Device
+from edgeship.deploy.fleet_run import fleet_run, raise_for
+from edgeship.deploy.perform import deploy
+from edgeship.errors import EdgeshipError
+from edgeship.release.build import current
+from edgeship.release.keys import KeySet
+from edgeship.release.repository import Repository
+from edgeship.reporter import Reporter
+device, folder, keys = Device(**json.loads(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
+repository = Repository.open(folder, KeySet.load(keys))
+release, where = current(repository, "digits"), profile.load(device.profile)
+try:
+    raise_for(fleet_run([device], lambda d: deploy(d, where, release, repository, Settings(), Reporter())))
+except EdgeshipError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize("after", [2_000, 500_000, 1_500_000])
+def test_ctrl_c_leaves_nothing_half_done(lab: Lab, repository: Repository, tmp_path: Path, after: int) -> None:
+    """Interrupted in the handshake, in the agent, in the runtime library: exit 130, and the next push goes through."""
+    device = lab.up([Spec("pi", "raspberry-pi-5")])[0]
+    release = releases.publish_classifier(repository, tmp_path / "1", TFLITE)
+    assert device.port is not None
+    with Relay(device.port) as relay:
+        relay.stalls, relay.cuts = True, [after]
+        record = json.dumps(asdict(replace(device, port=relay.port)))
+        argv = [sys.executable, "-c", PUSHER, record, str(repository.folder), str(repository.keys.folder)]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as pusher:
+            assert pusher.stdout is not None
+            assert relay.stalled.wait(120)
+            pusher.send_signal(signal.SIGINT)
+            said = pusher.stdout.read()
+        assert (pusher.returncode, said) == (130, "interrupted; 0 of 1 devices were done\n")
+
+    push(device, release, repository)
+
+    assert ask(device) == RIGHT
+
+
 def test_two_pushes_at_once_leave_one_release_serving(lab: Lab, repository: Repository, tmp_path: Path) -> None:
     device = lab.up([Spec("pi", "raspberry-pi-5")])[0]
     push(device, releases.publish_classifier(repository, tmp_path / "1", TFLITE), repository)
@@ -313,8 +355,6 @@ def test_a_flipped_byte_in_the_repository_never_serves(lab: Lab, repository: Rep
     assert error.value.code == "untrusted"
 
     blob.write_bytes(good)
-    for cached in repository.packed().iterdir():
-        cached.unlink()
     push(device, release, repository)
     assert ask(device) == RIGHT
 

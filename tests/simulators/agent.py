@@ -19,6 +19,7 @@ import http.client
 import json
 import lzma
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -321,6 +322,7 @@ class SimulatedDevice:
         while self.processes() and time.monotonic() < end:
             time.sleep(0.02)
         assert not self.processes(), "processes of the device are left"
+        shutil.rmtree(self.layout.sockets(), ignore_errors=True)  # a power cut empties /tmp
 
     def status(self) -> dict[str, Any]:
         """Through a connection of its own."""

@@ -51,6 +51,7 @@ class Board:
     dead: bool = False  # nothing answers any more
     dies_after: int = -1  # nothing answers after so many connections
     refuse: dict[str, tuple[str, str]] = field(default_factory=dict)  # operation -> error
+    busy: int = 0  # so many files are refused because another push is under way
     exits: tuple[int, str] | None = None  # the process ends at once, with this status and standard error
     raw_answers: list[bytes] = field(default_factory=list)  # bytes that come instead of the next answers
     results: dict[str, dict[str, Any]] = field(default_factory=dict)  # operation -> another result
@@ -171,6 +172,11 @@ class BoardStream:
         if op == "switch" and self._board.cut_in_switch:
             self._board.cut_in_switch -= 1
             self._broken = True
+            return
+        if op == "put" and self._board.busy:
+            self._board.busy -= 1
+            error = {"code": "busy", "message": "another push is under way"}
+            self._output += json_frame({"id": number, "ok": False, "error": error})
             return
         if op in self._board.refuse:
             code, message = self._board.refuse[op]

@@ -4,22 +4,53 @@ digits.keras        Sequential CNN "image" -> "probabilities", two epochs on MNI
 calibration.npz     200 samples of it, 20 a class;  evaluation.npz: 500 with labels, 50 a class
 two.keras           functional, dict of inputs b, a (out of order) and two outputs by name, untrained
 nested.keras        Sequential around a Sequential, built by its first call, untrained
+mixed.keras         the configuration of digits with the weights of nested
 lambda.keras, custom.keras, open.keras, unbuilt.keras      what must be refused
+
+two, nested and mixed go through the export step right away, in the same TensorFlow: `exported(folder, name)` is a
+stand-in for `child.run` that gives what came out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeship.errors import EdgeshipError, InputError
 from edgeship.targets import child
+
+SAMPLES = 9  # of two and nested
 
 
 def make(folder: Path) -> Path:
     """Write all of them into `folder`; takes about fifteen seconds."""
     child.run("tests.simulators.keras_models", {"epochs": 2}, folder, limits=child.CONVERT, subject="keras models")
     return folder
+
+
+def exported(folder: Path, name: str) -> Callable[..., dict[str, Any]]:
+    """What `child.run` would do with the export step for one of these models."""
+
+    def run(step: str, request: Mapping[str, Any], work: Path, *, subject: str, **_: Any) -> dict[str, Any]:
+        shutil.copytree(folder / f"{name}-export", work, dirs_exist_ok=True)
+        outcome: dict[str, Any] = json.loads((work / "outcome.json").read_text())
+        if "error" in outcome:
+            raise InputError(f"{subject}: {outcome['error']}")
+        return outcome
+
+    return run
+
+
+def samples(folder: Path, name: str) -> dict[str, Any]:
+    """Inputs that the export step answered: name -> float32 [SAMPLES, 1, …]."""
+    import numpy as np
+
+    with np.load(folder / f"{name}.npz") as arrays:
+        return {key: arrays[key] for key in arrays.files}
 
 
 def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -78,4 +109,40 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     keras.saving.register_keras_serializable(package="mine")(Scale)
     keras.Sequential([keras.Input((3,)), Scale()]).save(folder / "custom.keras")
     keras.Sequential([layers.Dense(2)]).save(folder / "unbuilt.keras")
+    with (
+        zipfile.ZipFile(folder / "digits.keras") as config,
+        zipfile.ZipFile(folder / "nested.keras") as weights,
+        zipfile.ZipFile(folder / "mixed.keras", "w") as mixed,
+    ):
+        for name in config.namelist():
+            mixed.writestr(name, (weights if name == "model.weights.h5" else config).read(name))
+    for name in ("two", "nested", "mixed"):
+        _export(folder, name)
     return {}
+
+
+def _export(folder: Path, name: str) -> None:
+    import numpy as np
+
+    from edgeship.dataset import Dataset
+    from edgeship.targets import feed
+    from edgeship.targets.keras import inspect
+    from edgeship.targets.keras import perform as step
+
+    out = folder / f"{name}-export"
+    out.mkdir()
+    path = str(folder / f"{name}.keras")
+    specs = inspect.perform({"path": path}, out)["inputs"]
+    rng = np.random.default_rng(3)
+    inputs = {s["name"]: rng.normal(size=(SAMPLES, *s["shape"])).astype("float32") for s in specs}
+    np.savez(folder / f"{name}.npz", allow_pickle=False, **inputs)
+    request = {
+        "path": path, "inputs": [s["name"] for s in specs], "formats": ["tflite", "onnx"],
+        "answers": [feed.write(Dataset(inputs), out)],
+    }  # fmt: skip
+    outcome: dict[str, Any]
+    try:
+        outcome = step.perform(request, out)
+    except EdgeshipError as error:
+        outcome = {"error": str(error)}
+    (out / "outcome.json").write_text(json.dumps(outcome))

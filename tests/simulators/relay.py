@@ -8,6 +8,7 @@ with Relay(port) as relay:
 from __future__ import annotations
 
 import contextlib
+import select
 import selectors
 import socket
 import threading
@@ -28,6 +29,8 @@ class Relay:
         self._server.listen()
         self.port: int = self._server.getsockname()[1]
         self.cuts: list[int] = []  # bytes to the device after which each connection is cut, in order
+        self.stalls = False  # a connection that would be cut stays open instead, and nothing passes any more
+        self.stalled = threading.Event()
         self.drops = 0  # connections that are closed at once, as MaxStartups does
         self.silent = False  # connections are taken, and nothing is said
         self.connections = 0
@@ -63,6 +66,13 @@ class Relay:
                     continue
                 self._start(self._pass, client)
 
+    def _hold(self, client: socket.socket) -> None:
+        """Until the client has gone."""
+        poll = select.poll()
+        poll.register(client, select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+        while not self._stop.is_set() and not poll.poll(50):
+            pass
+
     def _pass(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._target)) as device:
             if self.silent:
@@ -81,4 +91,7 @@ class Relay:
                             data, left = data[:left], left - len(data[:left])
                         key.data.sendall(data)
                         if left == 0:
+                            if self.stalls:
+                                self.stalled.set()
+                                self._hold(client)
                             return

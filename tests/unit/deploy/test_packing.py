@@ -3,10 +3,12 @@
 import lzma
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edgeship.deploy.packing import Packer
+from edgeship.deploy import packing
+from edgeship.deploy.packing import Packer, filters
 from tests.simulators.releases import noise
 
 
@@ -44,12 +46,13 @@ def test_it_is_made_once_whoever_asks(packer: Packer, tmp_path: Path, monkeypatc
     made: list[object] = []
     real = lzma.LZMACompressor
 
-    def counted(check: int, preset: int) -> lzma.LZMACompressor:
-        made.append(preset)
-        return real(check=check, preset=preset)
+    def counted(check: int, filters: Any) -> lzma.LZMACompressor:
+        made.append(filters)
+        return real(check=check, filters=filters)
 
     monkeypatch.setattr(lzma, "LZMACompressor", counted)
-    threads = [threading.Thread(target=packer.pack, args=(path, "a" * 64), kwargs={"unpacks": True}) for _ in range(6)]
+    packers = [packer, packer, *(Packer(tmp_path / "packed", tmp_path / "shared") for _ in range(4))]
+    threads = [threading.Thread(target=p.pack, args=(path, "a" * 64), kwargs={"unpacks": True}) for p in packers]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -57,13 +60,39 @@ def test_it_is_made_once_whoever_asks(packer: Packer, tmp_path: Path, monkeypatc
     Packer(tmp_path / "packed", tmp_path / "shared").pack(path, "a" * 64, unpacks=True)
 
     assert len(made) == 1
-    assert [p.name for p in (tmp_path / "packed").iterdir()] == ["a" * 64 + ".xz"]
+    assert [p.name for p in (tmp_path / "packed").iterdir() if p.is_file()] == ["a" * 64 + ".xz"]
 
 
 def test_a_library_is_packed_once_for_all_projects(packer: Packer, tmp_path: Path) -> None:
     path = tmp_path / "lib"
     path.write_bytes(b"instructions" * 10_000)
     assert packer.pack(path, "a" * 64, unpacks=True, shared=True).path.parent == tmp_path / "shared"
+
+
+@pytest.mark.parametrize(
+    ("machine", "large", "expected"),
+    [(62, False, [lzma.FILTER_X86, lzma.FILTER_LZMA2]), (183, False, [lzma.FILTER_LZMA2]), (62, True, None)],
+)
+def test_a_library_is_filtered_for_its_architecture(
+    packer: Packer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    machine: int,
+    large: bool,
+    expected: list[int] | None,
+) -> None:
+    if large:
+        monkeypatch.setattr(packing, "LARGE", 10)
+    path = tmp_path / "lib"
+    path.write_bytes(b"\x7fELF" + b"\0" * 14 + machine.to_bytes(2, "little") + b"\xe8\x01\x02\0\0code" * 9_000)
+
+    chain = filters(path)
+
+    if expected:
+        assert [f["id"] for f in chain] == expected
+    assert (chain[-1].get("mode") == lzma.MODE_FAST) is large
+    packed = packer.pack(path, "a" * 64, unpacks=True)
+    assert lzma.decompress(packed.path.read_bytes(), lzma.FORMAT_XZ) == path.read_bytes()
 
 
 def test_a_compression_that_fails_leaves_nothing(packer: Packer, tmp_path: Path) -> None:
@@ -77,4 +106,4 @@ def test_a_compression_that_fails_leaves_nothing(packer: Packer, tmp_path: Path)
         patch.setattr("os.replace", fail)
         with pytest.raises(OSError, match="No space"):
             packer.pack(path, "a" * 64, unpacks=True)
-    assert list((tmp_path / "packed").iterdir()) == []
+    assert [p for p in (tmp_path / "packed").iterdir() if p.is_file()] == []

@@ -13,13 +13,14 @@ from edgeship.deploy import perform
 from edgeship.deploy.client import NOT_INSTALLED
 from edgeship.deploy.contact import Agent, Settings
 from edgeship.deploy.device import Device
+from edgeship.deploy.packing import Packer
 from edgeship.deploy.perform import Deployed, deploy, preview
 from edgeship.errors import DeviceError, RolledBackError, UnfitError, UnreachableError
 from edgeship.release.build import PublishedRelease
 from edgeship.release.repository import Repository
 from edgeship.reporter import Reporter, Step
 from tests.simulators import releases
-from tests.simulators.board import Board
+from tests.simulators.board import Board, BoardStream
 
 PI = Device("pi", "raspberry-pi-5", host="pi.local")
 APP = b"zipapp" * 20_000
@@ -186,6 +187,41 @@ def test_a_contact_that_is_cut_is_made_again(board: Board, repository: Repositor
         push(release, repository)
 
 
+def test_a_device_that_still_believes_in_the_broken_connection_is_waited_for(
+    board: Board, repository: Repository, release: PublishedRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half-open: the device has not noticed the cut and keeps the lock for our first connection."""
+    push(release, repository)
+    board.blobs.clear()
+    board.cuts, board.busy = [8_000], 0
+    real = BoardStream.close
+
+    def close(stream: BoardStream) -> None:
+        board.busy = 9
+        real(stream)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BoardStream, "close", close)
+        assert push(release, repository).resumed == 1
+
+    monkeypatch.setattr(perform, "HELD", -1.0)
+    board.blobs.clear()
+    board.cuts, board.busy = [8_000], 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BoardStream, "close", close)
+        with pytest.raises(DeviceError, match="another push"):
+            push(release, repository)
+
+
+def test_another_push_that_is_under_way_is_not_waited_for(
+    board: Board, repository: Repository, release: PublishedRelease
+) -> None:  # fmt: skip
+    board.busy = 1
+    with pytest.raises(DeviceError, match="another push") as error:
+        push(release, repository)
+    assert error.value.code == "busy"
+
+
 def test_a_switch_whose_answer_is_lost_is_asked_for_again(
     board: Board, repository: Repository, release: PublishedRelease
 ) -> None:  # fmt: skip
@@ -219,8 +255,6 @@ def test_a_stage_of_the_device_is_named(board: Board, repository: Repository, re
     answers += json_frame({"id": number, "ok": False, "error": {"code": "rolled-back", "message": "slow"}})
 
     with pytest.MonkeyPatch.context() as patch:
-        from tests.simulators.board import BoardStream
-
         real = BoardStream._answer
 
         def answer(stream: BoardStream, data: bytes) -> None:
@@ -250,6 +284,24 @@ def test_a_disk_that_fills_while_sending(board: Board, repository: Repository, r
     with pytest.raises(UnfitError, match="no room") as error:
         push(release, repository)
     assert (error.value.stage, error.value.code) == ("send", "disk-full")
+
+
+def test_a_damaged_compressed_copy_is_made_anew(
+    board: Board, repository: Repository, release: PublishedRelease, tmp_path: Path
+) -> None:  # fmt: skip
+    library = release.manifest.variants[0].runtimes[0].file
+    packer = Packer(tmp_path / "packed", tmp_path / "shared")
+    packed = packer.pack(repository.blob(library.sha256), library.sha256, unpacks=True, shared=True)
+    packed.path.write_bytes(b"damaged" * 10)
+    board.refuse["put"] = ("untrusted", "what arrived is not what was announced")
+    where = profile.load("raspberry-pi-5")
+    with pytest.raises(DeviceError, match="not what was announced"):
+        deploy(PI, where, release, repository, Settings(), Reporter(), agent=OWN, packer=packer)
+
+    board.refuse.clear()
+    board.partial.clear()
+    deploy(PI, where, release, repository, Settings(), Reporter(), agent=OWN, packer=packer)
+    assert board.serving
 
 
 def test_no_variant_for_the_profile_is_found_before_connecting(

@@ -16,6 +16,7 @@ from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets import registry
 from edgeship.targets.base import Variant
+from tests.simulators import inline
 from tests.simulators.models import SHAPE, pair_tflite, samples, source, tiny_onnx, tiny_tflite
 
 INT8 = TensorSpec("p", "int8", (1, 10), 1 / 256, -128)
@@ -28,8 +29,9 @@ class Budget:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    inline.patch(monkeypatch)
 
 
 def data(n: int = 200) -> Dataset:

@@ -16,6 +16,7 @@ from edgeship.optimize.quality import Verdict, agreeing, judge, signed
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets import registry
+from tests.simulators import inline
 from tests.simulators.models import SHAPE, samples, tiny_onnx, tiny_tflite
 
 SCORES = TensorSpec("p", "float32", (1, 10))
@@ -181,6 +182,7 @@ def test_a_good_variant_passes_and_a_wrongly_calibrated_one_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_name: str
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    inline.patch(monkeypatch)
     maker = tiny_tflite if format_name == "tflite" else tiny_onnx
     facts = registry.inspect(maker(tmp_path / f"m.{format_name}", "float32").path)
     target, folder = registry.target(format_name), tmp_path / "c"
@@ -195,6 +197,7 @@ def test_a_good_variant_passes_and_a_wrongly_calibrated_one_does_not(
 
 def test_metrics_need_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    inline.patch(monkeypatch)
     facts = registry.inspect(tiny_tflite(tmp_path / "m.tflite").path)
     variant = registry.target("tflite").build(facts, "int8", None, tmp_path / "c", Reporter())
     bare = replace(data(), labels=None)

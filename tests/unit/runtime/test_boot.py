@@ -25,11 +25,11 @@ def command(text: str) -> list[str]:
 
 
 def test_the_termux_command_line() -> None:
-    text = boot.script(PROOT, Layout("/root/.local/share/edgeship"))
+    text = boot.script(PROOT, Layout("/srv/edgeship"))
     assert text.startswith("#!/bin/sh\n")
     assert command(text) == [
-        "nohup", *PROOT, "-I", "/root/.local/share/edgeship/agent/current", "supervise", "--root",
-        "/root/.local/share/edgeship",
+        "nohup", *PROOT, "-I", "/srv/edgeship/agent/current", "supervise", "--root",
+        "/srv/edgeship",
     ]  # fmt: skip
 
 

@@ -13,12 +13,14 @@ from edgeship.errors import ConversionError, InputError, UsageError
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
 from edgeship.targets import answers, registry
+from tests.simulators import inline
 from tests.simulators.models import SHAPE, samples, source, tiny_onnx, tiny_tflite
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    inline.patch(monkeypatch)
 
 
 def test_the_targets_are_those_of_the_profiles() -> None:

@@ -12,14 +12,18 @@ from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, InputError, UsageError
 from edgeship.reporter import Reporter
 from edgeship.targets import answers, registry
+from tests.simulators import inline
 from tests.simulators.models import SHAPE, pair_onnx, samples, source, tiny_onnx
 
 ONNX = registry.target("onnx")
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Steps run in this process, but where a test is about the child."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if "child" not in request.node.name:
+        inline.patch(monkeypatch)
 
 
 def data(n: int = 40) -> Dataset:
@@ -64,7 +68,7 @@ def test_an_open_batch_is_fixed_at_one(tmp_path: Path) -> None:
     assert np.allclose(answer[:, 0], source(samples(5)[0]), atol=1e-4)
 
 
-def test_a_float_model_becomes_int8_and_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_makes_it_int8_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     tiny = tiny_onnx(tmp_path / "m.onnx", "float32")

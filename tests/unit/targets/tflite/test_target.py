@@ -13,18 +13,22 @@ from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, InputError, UsageError
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
-from edgeship.targets import answers, registry
+from edgeship.targets import answers, child, registry
 from edgeship.targets.base import Recipe
 from edgeship.targets.tflite import shapes
 from edgeship.targets.tflite.reader import read
+from tests.simulators import inline
 from tests.simulators.models import SHAPE, TinyModel, pair_tflite, samples, source, tiny_tflite
 
 TFLITE = registry.target("tflite")
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Steps run in this process, but where a test is about the child."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if "child" not in request.node.name:
+        inline.patch(monkeypatch)
 
 
 def data(n: int = 40, name: str = "image") -> Dataset:
@@ -96,7 +100,7 @@ def test_a_float_model_is_quantized_in_its_own_format(
     assert (answer[:, 0].argmax(1) == wanted.argmax(1)).mean() >= 0.95
 
 
-def test_the_recipe_lies_beside_and_says_how(tmp_path: Path) -> None:
+def test_a_child_quantizes_and_the_recipe_lies_beside(tmp_path: Path) -> None:
     facts = TFLITE.inspect(tiny_tflite(tmp_path / "m.tflite", "float32").path)
     variant = TFLITE.build(facts, "int8", data(), tmp_path / "c", Reporter())
     recipe = Recipe.parse(variant.recipe_path.read_bytes())
@@ -111,7 +115,7 @@ def test_the_recipe_lies_beside_and_says_how(tmp_path: Path) -> None:
 def test_the_same_thing_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = TFLITE.inspect(tiny_tflite(tmp_path / "m.tflite", "float32").path)
     first = TFLITE.build(facts, "int8", data(), tmp_path / "c", Reporter())
-    monkeypatch.setattr("edgeship.targets.child.run", None)  # a second conversion would call it
+    monkeypatch.setattr(child, "run", None)  # a second conversion would call it
     second = TFLITE.build(facts, "int8", data(), tmp_path / "c", Reporter())
     assert (first.cached, second.cached) == (False, True)
     assert (second.sha256, second.path) == (first.sha256, first.path)
@@ -212,7 +216,7 @@ def test_an_operator_that_the_engine_lacks_is_a_conversion_error(tmp_path: Path)
         TFLITE.build(facts, "float32", None, tmp_path / "c", Reporter())
 
 
-def test_damaged_files_never_crash_this_process(tmp_path: Path) -> None:
+def test_a_damaged_file_crashes_the_child_at_worst(tmp_path: Path) -> None:
     """What passes the structure check may still be poison for the library: it dies in the child."""
     raw = tiny_tflite(tmp_path / "m.tflite").path.read_bytes()
     rng = np.random.default_rng(11)

@@ -1,0 +1,19 @@
+"""What the machine must have: outside of CI a test whose programs are missing is skipped, with `CI=true` it fails."""
+
+import os
+
+import pytest
+
+from edgeship.lab import sshd
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked ssh where no virtual device can be made."""
+    if os.environ.get("CI") == "true" or not any(item.get_closest_marker("ssh") for item in items):
+        return
+    why = sshd.missing()
+    if why is None:
+        return
+    for item in items:
+        if item.get_closest_marker("ssh"):
+            item.add_marker(pytest.mark.skip(reason=why))

@@ -1,0 +1,67 @@
+"""The device that `init` adds: an agent as a child process of this host, the same release, the same protocol."""
+
+import json
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeship import profile
+from edgeship.deploy.contact import Settings, open_agent
+from edgeship.deploy.device import Device
+from edgeship.deploy.local import sim
+from edgeship.deploy.perform import deploy, preview
+from edgeship.errors import DeviceError, RolledBackError
+from edgeship.release.repository import Repository
+from edgeship.reporter import Reporter
+from tests.simulators import models, releases
+
+PROFILE = profile.host_profile(platform.machine())
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Device]:
+    found = sim(tmp_path, PROFILE)
+    yield found
+    try:
+        link = open_agent(found, profile.load(PROFILE), reporter=Reporter())
+    except DeviceError:
+        return  # nothing was installed
+    link.client.request("stop")
+    link.close()
+
+
+def ask(device: Device) -> int:
+    x, _ = models.samples(1, seed=3)
+    tensor = {"name": "image", "datatype": "FP32", "shape": [1, 8, 8, 1], "data": x[0].ravel().tolist()}
+    link = open_agent(device, profile.load(PROFILE), reporter=Reporter())
+    body = json.dumps({"inputs": [tensor]}).encode()
+    headers = {"content-type": "application/json"}
+    reply = link.client.request("http", body, method="POST", path="/v2/models/digits/infer", headers=headers)
+    link.close()
+    return int(np.argmax(json.loads(reply.data)["outputs"][0]["data"]))
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_a_release_an_update_and_a_refusal(tmp_path: Path, device: Device, format: str) -> None:  # noqa: A002
+    repository: Repository = releases.repository(tmp_path)
+    where = profile.load(PROFILE)
+    first = releases.publish_classifier(repository, tmp_path / "1", {format: (PROFILE,)})
+
+    done = deploy(device, where, first, repository, Settings(1.0), Reporter())
+
+    assert set(done.sent) == {"agent", "runtime library", "model", "golden", "metadata"}
+    assert done.probe["passed"]
+    assert ask(device) == 0
+
+    update = releases.publish_classifier(repository, tmp_path / "2", {format: (PROFILE,)}, max_abs=0.06)
+    assert set(preview(device, where, update, repository, Reporter()).by_kind()) == {"metadata"}
+    assert set(deploy(device, where, update, repository, Settings(1.0), Reporter()).sent) == {"metadata"}
+
+    bad = releases.publish_classifier(repository, tmp_path / "3", {format: (PROFILE,)}, bad=True)
+    with pytest.raises(RolledBackError):
+        deploy(device, where, bad, repository, Settings(1.0), Reporter())
+    assert ask(device) == 0
