@@ -17,7 +17,7 @@ demo: .venv/ready-demo ## set everything up, then run the main job: train, conve
 
 test: .venv/ready-dev ## set everything up, then run all tests with coverage
 	@./.ci/system-packages openssh-server bubblewrap chromium curl
-	@echo "running all tests on $(JOBS) processes (about 10 minutes on 2 cores)"
+	@echo "running all tests on $(JOBS) processes (about 12 minutes on 2 cores)"
 	@rm -f .coverage .coverage.*
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report= $(ARGS)
 	@$(BIN)/python -m coverage report
@@ -26,7 +26,7 @@ check: .venv/ready-dev ## lint, types, layers, generated docs
 	@echo "ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
 	@echo "mypy --strict"; $(BIN)/mypy edgeship tests
 	@echo "mypy --strict, Python 3.10, the agent"; $(BIN)/mypy --python-version 3.10 -p edgeship.runtime
-	@echo "import-linter"; $(BIN)/lint-imports
+	@echo "import-linter"; $(BIN)/lint-imports --no-logo
 	@echo "generated docs"; $(BIN)/python docs/build.py --check
 
 fix: .venv/ready-dev ## what the linters can mend by themselves
@@ -48,9 +48,9 @@ clean: ## take away what make made
 	@$(PYTHON) -m venv --clear .venv && touch $@
 
 .venv/ready-demo: .venv/made pyproject.toml requirements.txt
-	@echo "installing edgeship and its converters into .venv (about 1.5 GB; 1 to 3 minutes once downloaded)"
+	@echo "installing edgeship and its converters into .venv (about 2.4 GB; 1 to 3 minutes once downloaded)"
 	@$(PIP) -e '.[demo]' && touch $@
 
 .venv/ready-dev: .venv/made pyproject.toml requirements.txt
-	@echo "installing edgeship, its converters and the tools for tests into .venv (about 1.7 GB)"
+	@echo "installing edgeship, its converters and the tools for tests into .venv (about 2.7 GB)"
 	@$(PIP) -e '.[dev]' && touch $@

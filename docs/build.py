@@ -79,7 +79,8 @@ What a device answers when it says no.
 
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
     """Every command with its whole name, groups before what is in them, in the order of the help."""
-    root = click.Context(cli, info_name="edgeship")
+    # The settings as a run has them: click keeps the help option that it made first, for every later context.
+    root = click.Context(cli, info_name="edgeship", **cli.context_settings)
     for section in COMMANDS.values():
         for name in section:
             command = cli.get_command(root, name)

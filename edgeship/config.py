@@ -112,7 +112,9 @@ class TelemetryConfig:
 class FleetConfig:
     """The table [fleet]."""
 
-    store: Annotated[str, Key(TEXT, "URL of the fleet's database.")] = f"sqlite:///{STATE}/fleet.db"
+    store: Annotated[str, Key(TEXT, "URL of the fleet's database; tried with SQLite only.")] = (
+        f"sqlite:///{STATE}/fleet.db"
+    )
     keys: Annotated[
         Path, Key(TEXT, "Folder of the signing keys: mode 0600, ignored by git. `init` makes development keys.")
     ] = Path(STATE) / "keys"
@@ -362,7 +364,7 @@ window = "60s"                         # one durable write each; a power cut los
 
 [fleet]
 store = "sqlite:///{STATE}/fleet.db"
-keys = "{STATE}/keys"                # mode 0600, ignored by git; development keys until `edgeship keys init`
+keys = "{STATE}/keys"                # mode 0600, ignored by git; development keys
 """
 
 

@@ -84,6 +84,14 @@ def _digest(arrays: Mapping[str, Array]) -> str:
     return hasher.hexdigest()
 
 
+def check_file(path: Path) -> None:
+    """Raise UsageError unless the path is a file; it is not read."""
+    if not path.exists():
+        raise UsageError(f"{path}: no such data file", hint="an .npz with arrays named like the model's inputs")
+    if not path.is_file():
+        raise UsageError(f"{path}: not a file", hint="an .npz with arrays named like the model's inputs")
+
+
 def load(path: Path, facts: ModelFacts, *, need_labels: bool = False) -> Dataset:
     """Read a data file for a model.
 
@@ -102,10 +110,7 @@ def load(path: Path, facts: ModelFacts, *, need_labels: bool = False) -> Dataset
 
 def read(path: Path, specs: Sequence[TensorSpec], *, need_labels: bool = False) -> Dataset:
     """As `load`, for inputs that are known without the model file: those of what a device serves."""
-    if not path.exists():
-        raise UsageError(f"{path}: no such data file", hint="an .npz with arrays named like the model's inputs")
-    if not path.is_file():
-        raise UsageError(f"{path}: not a file")
+    check_file(path)
     wanted = [spec.name for spec in specs]
     arrays = _read(path, wanted)
     labels = arrays.pop(LABELS, None) if LABELS not in wanted else None
@@ -113,10 +118,10 @@ def read(path: Path, specs: Sequence[TensorSpec], *, need_labels: bool = False) 
     inputs = {spec.name: _conform(path, named[spec.name], spec) for spec in specs}
     counts = {name: len(array) for name, array in inputs.items()}
     if len(set(counts.values())) > 1:
-        raise InputError(f"{path}: the arrays differ in samples: {_listed(counts)}")
+        raise InputError(f"{path}: the arrays differ in samples: {_listed(counts)}", hint="one row a sample in each")
     count = next(iter(counts.values()))
     if count == 0:
-        raise InputError(f"{path}: no samples in it")
+        raise InputError(f"{path}: no samples in it", hint="200 to 1,000 samples as the model will see them")
     if labels is None:
         if need_labels:
             raise UsageError(

@@ -13,7 +13,7 @@
     │   ├── UnreachableError         exit 5    no connection, or it broke
     │   ├── UnfitError               exit 6    the device cannot take the release
     │   └── RolledBackError          exit 7    the device refused the release and serves the old one
-    ├── GateError                    exit 6    accuracy, latency, drift: a budget does not hold
+    ├── GateError                    exit 6    accuracy or size: a budget of edgeship.toml does not hold
     ├── PartialFailure               exit 3    several devices failed for different reasons, or only some
     └── Interrupted                  exit 130  Ctrl-C
 
@@ -100,7 +100,7 @@ class UnreachableError(DeviceError):
 
 
 class UnfitError(DeviceError):
-    """The device cannot take the release: disk, memory, architecture, Python, profile."""
+    """The device cannot take the release: disk, architecture, Python, C library, profile."""
 
     exit_code = 6
 
@@ -112,7 +112,7 @@ class RolledBackError(DeviceError):
 
 
 class GateError(EdgeshipError):
-    """A budget does not hold."""
+    """A budget of edgeship.toml does not hold: accuracy or size."""
 
     exit_code = 6
 

@@ -175,5 +175,6 @@ def _outputs(result: Mapping[str, Any], body: bytes, device: str) -> dict[str, A
 
 def _not_the_protocol(device: str, error: Exception) -> DeviceError:
     return DeviceError(
-        f"{device} answered what is not the Open Inference Protocol: {error}", device=device, stage="infer"
-    )
+        f"{device} answered what is not the Open Inference Protocol: {error}", device=device, stage="infer",
+        hint=f"edgeship logs {device}",
+    )  # fmt: skip

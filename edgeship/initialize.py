@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgeship import config, profile
 from edgeship.deploy import local
+from edgeship.errors import ReleaseError
 from edgeship.fleet.store import FleetStore
 from edgeship.release import keys, repository
 
@@ -34,12 +35,12 @@ def initialize(folder: Path, name: str | None = None) -> Initialized:
     Raises:
         UsageError: the name is no name.
         ConfigError: edgeship.toml is wrong, or the folder cannot be written.
-        ReleaseError: keys or releases are damaged.
+        ReleaseError: keys or releases are damaged, or there are releases whose keys are gone.
         StoreError: the fleet's database cannot be opened.
     """
     made: list[str] = []
     notes: tuple[str, ...] = ()
-    if not (folder / config.FILE).exists():
+    if not (folder / config.FILE).is_file():
         found = config.discover(folder)
         config.write_default(folder, name or config.name_for(folder), found)
         made.append(config.FILE)
@@ -49,6 +50,12 @@ def initialize(folder: Path, name: str | None = None) -> Initialized:
         made.append(f"{config.STATE}/")
     if keys.exists(project.fleet.keys):
         keyset = keys.KeySet.load(project.fleet.keys)
+    elif repository.exists(project.releases):
+        raise ReleaseError(
+            f"the keys that signed {project.releases} are not in {project.fleet.keys}",
+            hint=f"restore them from your backup; if they are lost, mv {project.releases} away, edgeship init, and "
+            "remove the agents of this project from their devices: they trust nothing else",
+        )
     else:
         keyset = keys.KeySet.create(project.fleet.keys)
         made.append("development keys")

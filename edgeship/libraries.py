@@ -144,7 +144,7 @@ def fetch(runtime: str, arch: str, *, wheelhouse: Path | None = None, reporter: 
     """
     pin = pinned(runtime, arch)
     if wheelhouse is not None and not wheelhouse.is_dir():
-        raise UsageError(f"{wheelhouse}: no such wheelhouse folder")
+        raise UsageError(f"{wheelhouse}: no such wheelhouse folder", hint="name a folder that holds wheels")
     if (found := _cached(pin) or _installed(pin)) is not None:
         return found
     if wheelhouse is not None:

@@ -101,7 +101,9 @@ class System:
         str, Key(matching(_VERSION, 'a version such as "3.11"'), "Oldest Python of the systems meant.")
     ]
     glibc_min: Annotated[str, Key(matching(_VERSION, 'a version such as "2.36"'), "Oldest glibc of the systems meant.")]
-    init: Annotated[str, Key(choice(*INITS), "What starts the agent after a boot.")]
+    init: Annotated[
+        str, Key(choice(*INITS), "What can start the agent after a boot; so far `termux` alone is made use of.")
+    ]
     agent: Annotated[
         str,
         Key(
@@ -159,9 +161,13 @@ class Profile:
     system: System
     build: Build
     transport: TransportDefaults = field(default_factory=TransportDefaults)
-    sensors: Annotated[Mapping[str, str | float], Key(SENSORS, "Where the device's sensors are read.")] = field(
-        default_factory=dict
-    )
+    sensors: Annotated[
+        Mapping[str, str | float],
+        Key(
+            SENSORS,
+            "Where the device's sensors are. So far `temperature` is read and compared with `throttle_celsius`.",
+        ),
+    ] = field(default_factory=dict)
 
     @property
     def supported(self) -> str | None:

@@ -1,6 +1,6 @@
 """How the core tells what it does: it calls a Reporter and never prints.
 
-The base class is silent. `edgeship.cli.output` draws progress bars and tables from it or writes events.
+The base class is silent. `edgeship.cli.progress` draws lines and bars from it, or writes JSON events.
 """
 
 from __future__ import annotations

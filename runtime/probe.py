@@ -125,15 +125,15 @@ def _verdict(variant: VariantRef, agreement: float, worst: float, p95_us: float,
         reasons.append(f"the worst answer is off by {far}, {golden.max_abs:.4g} is allowed")
     if variant.latency_p95_ms is not None and p95_us > 1000 * variant.latency_p95_ms:
         reasons.append(f"p95 is {p95_us / 1000:.3g} ms, {variant.latency_p95_ms:.3g} ms is the budget")
-    if variant.memory_mb is not None and pss > variant.memory_mb * (1 << 20):
-        reasons.append(f"the worker takes {pss / (1 << 20):.1f} MB, {variant.memory_mb:.1f} MB is the budget")
+    if variant.memory_mb is not None and pss > variant.memory_mb * 1e6:
+        reasons.append(f"the worker takes {pss / 1e6:.1f} MB, {variant.memory_mb:.1f} MB is the budget")
     return "; ".join(reasons)
 
 
 def bench(
     run: Run, golden: GoldenSamples, *, runs: int, warmup: int, max_seconds: float, between: Callable[[], None]
 ) -> dict[str, Any]:
-    """Time single runs on the golden samples in turn.
+    """Time single runs on the first four golden samples in turn.
 
     Args:
         run: the model.

@@ -3,7 +3,7 @@
 One loop owns the state; whatever blocks (starting a worker, an install, a benchmark) runs in a thread and hands its
 result to the loop through `call`. Rules kept here:
 
-* One supervisor a folder: it holds a lock as long as it lives.
+* One supervisor a folder: it holds a lock as long as it lives, and it ends when its folder is taken away.
 * A worker that dies is started again, with growing pauses. `MAX_FAILURES` deaths without `HEALTHY_SECONDS` between
   them are a crash loop: the slot that was good before takes over; where there is none, starts become rare.
 * The old worker ends only after the requests in it were answered.
@@ -56,6 +56,14 @@ def pause(failures: int) -> float:
     return 0.0 if failures < 1 else min(30.0, 0.2 * 4 ** (failures - 1))
 
 
+def _identity(path: str) -> int:
+    """Which directory stands at a path: its inode, 0 where there is none."""
+    try:
+        return os.stat(path).st_ino
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
 class Supervisor:
     """The agent's main process.
 
@@ -88,6 +96,7 @@ class Supervisor:
         self._jobs: deque[Callable[[], None]] = deque()
         self._thread = threading.get_ident()
         self._running = True
+        self._folder = _identity(layout.root)
         self._defects = 0
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
@@ -143,6 +152,9 @@ class Supervisor:
 
     def _tick(self, now: float) -> None:
         self._front.tick(now)
+        if self._is_homeless():
+            self._end()
+            return
         if self._slot is not None and self._worker is None and not self._starting and now >= self._start_at:
             self._starting = True
             threading.Thread(target=self._bring_up, args=(self._slot,), daemon=True).start()
@@ -157,14 +169,24 @@ class Supervisor:
         if wanted and self._port is None and now >= self._next_port_try:
             self._open_port(wanted, now)
 
+    def _is_homeless(self) -> bool:
+        """Whether the folder was removed, or another one stands in its place: nothing here could be updated or asked."""
+        with contextlib.suppress(OSError):  # a disk that cannot be read is no reason to stop serving
+            return _identity(self._layout.root) != self._folder
+        return False
+
     def _finish(self) -> None:
         signal.set_wakeup_fd(-1)
-        self._telemetry.event("stop", "the agent stops")
-        self._telemetry.close(self._read_sensors())
+        homeless = self._is_homeless()
+        if not homeless:
+            self._telemetry.event("stop", "the agent stops")
+            self._telemetry.close(self._read_sensors())
         self._front.attach(None)
         self._front.close()
         for worker in [*([self._worker] if self._worker else []), *(worker for worker, _ in self._retiring)]:
             worker.stop()
+        if homeless:  # the sockets may be those of whoever was installed there since
+            return
         for path in (self._layout.control_socket(), self._layout.serve_socket()):
             with contextlib.suppress(OSError):
                 os.unlink(path)

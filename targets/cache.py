@@ -22,6 +22,7 @@ from edgeship.runtime.wire import need, parse_object
 
 _ENTRY = "entry.json"
 _MAX_ENTRY = 16 << 20
+_WRITE = "is there room on the disk, and may you write there?"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def keep(folder: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> E
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
     except OSError as error:
-        raise ConversionError(f"{folder}: cannot be written: {error.strerror}") from error
+        raise ConversionError(f"{folder}: cannot be written: {error.strerror}", hint=_WRITE) from error
     try:
         facts = dict(make(temporary))
         files = {path.name: _sha256(path) for path in sorted(temporary.iterdir()) if path.is_file()}
@@ -87,7 +88,7 @@ def keep(folder: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> E
         _put(temporary, place)
         _sync(folder)
     except OSError as error:
-        raise ConversionError(f"{place}: cannot be written: {error.strerror}") from error
+        raise ConversionError(f"{place}: cannot be written: {error.strerror}", hint=_WRITE) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Entry(place, files, facts, cached=False)

@@ -106,7 +106,8 @@ def run(
         try:
             code = process.wait(timeout=limits.seconds)
         except BaseException as error:  # Ctrl-C too: nothing is left running
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself while Ctrl-C was on its way
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise

@@ -43,8 +43,9 @@ def run(client: AgentClient, device: Device, releases: Releases, options: BenchO
         facts = Facts.parse(client.request("facts").result)
     except ProtocolError as error:
         raise DeviceError(
-            f"{device.name}: what it says of itself cannot be read: {error}", device=device.name, stage="bench"
-        ) from error
+            f"{device.name}: what it says of itself cannot be read: {error}", device=device.name, stage="bench",
+            hint="update edgeship on the host that is older, then push again",
+        ) from error  # fmt: skip
     status = client.request("status").result
     model, counter = status.get("model"), status.get("counter")
     if not isinstance(model, str) or not isinstance(counter, int):

@@ -88,7 +88,7 @@ class Subject:
 
 def measure(
     ask: Ask, subject: Subject, options: BenchOptions, conditions: Callable[[], Conditions], *,
-    source: str = "golden samples of the release",
+    source: str = "the first four golden samples of the release",
 ) -> Record:  # fmt: skip
     """Run the protocol once.
 
@@ -110,7 +110,10 @@ def measure(
         raw = Raw.parse(answer, options.runs)
     except ProtocolError as error:
         name = subject.place.name
-        raise DeviceError(f"the measurement of {name} cannot be used: {error}", device=name, stage="bench") from error
+        raise DeviceError(
+            f"the measurement of {name} cannot be used: {error}", device=name, stage="bench",
+            hint="edgeship bench run again; if it stays so, edgeship logs says more",
+        ) from error  # fmt: skip
     record = Record(
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         identity=subject.identity,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,7 +76,6 @@ class Conditions:
     load1: float | None = None  # running processes, mean over a minute
     temperature_celsius: float | None = None
     clock_hertz: float | None = None
-    throttled: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Protocol:
     warmup: int  # runs before the first that counts
     max_seconds: float
     threads: int = 1
-    input: str = "golden samples in turn"
+    input: str = ""  # where the inputs came from, in words
     level: float = statistics.LEVEL  # of confidence
     seed: int = statistics.SEED  # of the bootstrap
 
@@ -129,7 +128,7 @@ class Record:
     after: Conditions = Conditions()
     quality: Quality | None = None
     budget_p95_us: float | None = None
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def summary(self) -> statistics.Summary:

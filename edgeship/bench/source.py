@@ -36,7 +36,7 @@ def wanted(
     for name in chosen:
         for level in levels:
             if reason := targets[name].reachable(facts.format, level):
-                raise UsageError(f"{facts.path}: {name} {level} cannot be built: {reason}")
+                raise UsageError(f"{facts.path}: {name} {level} cannot be built: {reason}", hint="another --precision")
             out.append((name, level))
     return out
 
@@ -46,7 +46,10 @@ def _default_format(facts: ModelFacts, targets: Mapping[str, Target]) -> list[st
         return [facts.format]
     reached = [n for n, target in targets.items() if target.reachable(facts.format, facts.precision) is None]
     if not reached:
-        raise UsageError(f"{facts.path}: no format that an engine runs can be built from {facts.format}")
+        raise UsageError(
+            f"{facts.path}: no format that an engine runs can be built from {facts.format}",
+            hint="edgeship model inspect MODEL shows what it is",
+        )
     return reached[:1]
 
 

@@ -66,8 +66,6 @@ def _excess(values: statistics.Array, settled: int) -> float:
 def _machine(record: Record) -> Iterator[str]:
     """What the state of the machine tells."""
     before, after, cores = record.before, record.after, record.place.cores or 1
-    if before.throttled or after.throttled:
-        yield "the board says that it was throttled: compare nothing with this run before it is cooled"
     if before.clock_hertz and after.clock_hertz and after.clock_hertz < CLOCK * before.clock_hertz:
         yield f"the clock fell from {before.clock_hertz / 1e9:.2f} to {after.clock_hertz / 1e9:.2f} GHz during the run"
     if after.temperature_celsius is not None and after.temperature_celsius >= HOT_CELSIUS:

@@ -11,10 +11,13 @@ Rules this package keeps:
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -22,6 +25,8 @@ from edgeship import __version__
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+INTERRUPTED = 130  # `edgeship.errors.Interrupted`, which the help does not import
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,15 @@ class LazyGroup(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(width), entry.help) for name, entry in section.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's; Ctrl-C is an error like any other, so that click writes no empty line of its own."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            from edgeship.errors import Interrupted
+
+            raise Interrupted("interrupted; nothing is half done") from None
+
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run; with `standalone_mode`, errors become a message on standard error and an exit code."""
         state = extra.setdefault("obj", State())
@@ -158,4 +172,33 @@ def cli() -> None:
 
 def main() -> None:
     """The console script."""
-    cli.main(prog_name="edgeship")
+    _open_streams()
+    try:
+        cli.main(prog_name="edgeship")
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+    except KeyboardInterrupt:  # once more, while the first was being answered
+        pass
+    _leave()
+
+
+def _open_streams() -> None:
+    """Give standard streams that the caller closed to /dev/null: no file of ours may take their numbers."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:  # taken already, so not closed: Python could not use it
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+def _leave() -> NoReturn:
+    """End at once after Ctrl-C: what threads still send or compress is not waited for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(INTERRUPTED)

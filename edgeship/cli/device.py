@@ -77,7 +77,7 @@ def add(
         identity=str(key.absolute()) if key else None,
         root=root,
         serve_port=serve_port,
-        python=tuple(shlex.split(python)) if python else (),
+        python=_words(python) if python else (),
     )
     wanted = inventory.relabel(wanted, _pairs(labels))
     with choose.opened() as (_, store):
@@ -96,6 +96,18 @@ def add(
     out.say(f"next: edgeship push MODEL -l name={name}")
 
 
+def _words(command: str) -> tuple[str, ...]:
+    """A command line as words. Raises UsageError where a quote is not closed."""
+    from edgeship.errors import UsageError
+
+    try:
+        return tuple(shlex.split(command))
+    except ValueError as error:
+        raise UsageError(
+            f"--python {command!r}: {error}", hint="quote it as in a shell: --python 'nice -n 5 python3'"
+        ) from error
+
+
 @device.command("list")
 @click.option("-l", "--selector", metavar="SELECTOR", default="", help="Only these: site=berlin, profile in (a,b).")
 @with_output
@@ -106,9 +118,8 @@ def list_(out: Output, selector: str) -> None:
     with choose.opened() as (_, store):
         found = selectors.parse(selector).select(store.devices())
     rows = [(d.name, d.profile, _address(d), ", ".join(f"{k}={v}" for k, v in d.labels.items())) for d in found]
-    table = Table(
-        ("name", "profile", "address", "labels"), rows, empty="no devices; next: edgeship device add NAME HOST"
-    )
+    empty = "no devices; next: edgeship device add NAME HOST --profile PROFILE"
+    table = Table(("name", "profile", "address", "labels"), rows, empty=empty)
     out.emit("device.list", [record(d) for d in found], table)
 
 
@@ -236,5 +247,5 @@ def _pairs(texts: Sequence[str], *, removable: bool = False) -> dict[str, str | 
         elif removable and text.endswith("-"):
             out[text[:-1]] = None
         else:
-            raise UsageError(f"{text!r} is not KEY=VALUE" + (" or KEY-" if removable else ""))
+            raise UsageError(f"{text!r} is not KEY=VALUE" + (" or KEY-" if removable else ""), hint="site=berlin")
     return out

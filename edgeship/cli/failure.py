@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 import traceback
 from typing import Any
@@ -15,6 +16,15 @@ from edgeship.cli.terminal import Painted, Terminal
 from edgeship.errors import DeviceError, EdgeshipError, Interrupted, PartialFailure
 
 LOG_LINES = 10
+_SYSTEM_HINTS = {
+    errno.ENOSPC: "free some room on this machine's disk, or write the output elsewhere",
+    errno.EDQUOT: "free some room within your quota, or write the output elsewhere",
+    errno.EROFS: "the file system is read-only: work in a folder that can be written",
+    errno.EACCES: "may you read and write there?",
+    errno.EPERM: "may you read and write there?",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), or use --jobs with a smaller number",
+    errno.ENAMETOOLONG: "a shorter name",
+}  # fmt: skip
 
 
 def report(error: BaseException, state: State) -> int:
@@ -55,6 +65,10 @@ def describe(error: BaseException) -> dict[str, Any]:
             record["hint"] = f"{error.ctx.command_path} --help"
     elif isinstance(error, EdgeshipError):
         record |= {"hint": error.hint, "exit_code": error.exit_code}
+    elif isinstance(error, OSError) and error.errno is not None:  # the machine's no: a full disk, a name too long
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        record["message"] = f"{where}{error.strerror or error}"
+        record["hint"] = _SYSTEM_HINTS.get(error.errno, "--debug shows where it happened")
     else:
         record["message"] = f"a defect of edgeship: {type(error).__name__}: {error}"
         record["hint"] = "run it again with --debug and report what it prints"

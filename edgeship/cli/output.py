@@ -3,8 +3,7 @@
 Rules this module keeps:
 
 * Standard output is data. Messages, questions and progress go to standard error.
-* With `--json` standard output is one object `{"schema": "edgeship.<noun>.<verb>/v1", "data": …}`, or one such object
-  a line for a stream; nothing is asked.
+* With `--json` standard output is one object `{"schema": "edgeship.<noun>.<verb>/v1", "data": …}`; nothing is asked.
 * No control characters unless the stream is a terminal; texts of devices are cleaned of them always.
 
 How a command uses it (`edgeship.cli.options.with_output` makes the `Output`):
@@ -19,7 +18,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,15 +78,6 @@ class Output:
             if index:
                 screen.write("\n")
             self._show(screen, block)
-
-    def stream(self, name: str, records: Iterable[tuple[object, str]]) -> None:
-        """A result that comes bit by bit: (data, line for people), each written at once."""
-        screen = Terminal(sys.stdout)
-        for data, line in records:
-            if self.json:
-                self._line(name, data)
-            else:
-                screen.write(line + "\n")
 
     def say(self, text: str, *, colour: str = "") -> None:
         """A message for people, on standard error; nothing with `--json`."""

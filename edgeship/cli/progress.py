@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -100,7 +101,8 @@ class ProgressReporter(Reporter):
             line = Text.assemble("  ", (mark.text, mark.colour), " ", self._screen.clean(text))
             self._bars.console.print(line, soft_wrap=True, highlight=False)
         else:
-            self._screen.write("  ", mark, f" {text}\n")
+            with contextlib.suppress(BrokenPipeError):  # who no longer reads does not stop what is under way
+                self._screen.write("  ", mark, f" {text}\n")
 
     def _task(self, step: Step) -> tuple[Progress, TaskID]:
         if self._bars is None:
@@ -187,6 +189,6 @@ class JsonReporter(Reporter):
             **fields,
         }
         line = json.dumps({"schema": "edgeship.event/v1", "data": data}, default=str)
-        with self._lock:
+        with self._lock, contextlib.suppress(BrokenPipeError):  # who no longer reads does not stop what is under way
             self._stream.write(line + "\n")
             self._stream.flush()

@@ -44,7 +44,7 @@ def push(
     MODEL is a .keras, .onnx or .tflite file; the project's model by default. Each device gets what its profile asks
     for. Nothing is sent before every variant passed the check against the float model.
     """
-    from edgeship import profile
+    from edgeship import dataset, profile
     from edgeship.errors import UsageError
     from edgeship.push.perform import Performer
     from edgeship.push.plan import Options, plan
@@ -65,6 +65,9 @@ def push(
             calibrated=(calibration or project.data.representative) is not None,
         )  # fmt: skip
         if dry_run:
+            for path in (calibration or project.data.representative, evaluation or project.data.evaluation):
+                if path is not None:
+                    dataset.check_file(path)
             _show_plan(out, planned, skip_check=skip_check)
             return
         with out.reporter() as reporter:

@@ -14,7 +14,7 @@ from edgeship.cli.output import Output, Table
 @click.command()
 @device_options
 @click.option("--model", default=None, help="Which model; may be left out where there is only one.")
-@click.option("--to", type=click.IntRange(min=1), default=None, help="Which release; the one before by default.")
+@click.option("--to", type=click.IntRange(min=1), default=None, help="Which release, by its number.")
 @dry_run_option
 @yes_option
 @jobs_option

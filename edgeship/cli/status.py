@@ -44,7 +44,7 @@ def status(out: Output, selector: str | None, all_: bool, refresh: bool, jobs: i
         assessed = overview.assess(store, chosen, limits(project, chosen))
         now = store.now()
     rows = [_row(one, now) for one in assessed]
-    empty = "no devices yet\n  next: edgeship device add NAME HOST, or edgeship lab up"
+    empty = "no devices yet\n  next: edgeship device add NAME HOST --profile PROFILE, or edgeship lab up"
     out.emit("status", [record(one) for one in assessed], Table(COLUMNS, rows, empty=empty))
     worst = next((one for one in assessed if one.health.command), None)
     if worst is not None:

@@ -88,7 +88,7 @@ def query(
     from edgeship.fleet import query as reading
 
     if as_csv and out.json:
-        raise UsageError("--csv and --json exclude each other")
+        raise UsageError("--csv and --json exclude each other", hint="leave one of them out")
     with choose.opened() as (_, store):
         chosen = choose.devices(store, selector, all_=selector is None or all_)
         span = reading.span(since, until, store.now())

@@ -14,8 +14,9 @@ _ASCII = str.maketrans({
     "✓": "+", "✗": "x", "→": "->", "−": "-", "·": "|", "…": "...", "±": "+/-", "×": "x", "≤": "<=", "≥": ">=",
     "–": "-", "—": "-", "µ": "u", "°": " ", "“": '"', "”": '"', "’": "'",
 })  # fmt: skip
-#: Control characters that a name, a log line or an answer of a device could carry (line feed and tab stay).
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+#: Control characters that a name, a log line or an answer of a device could carry (line feed and tab stay), and what
+#: stands for a byte of a file name that is no UTF-8.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)

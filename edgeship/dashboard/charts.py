@@ -1,8 +1,7 @@
 """Charts as geometry: series over time become paths, ticks and marks that a template writes as SVG.
 
-Drawn on the server because the policy of the pages allows no inline style and no foreign script (plotly.js sets inline
-styles: 67 violations of `style-src 'self'` for one line, and it is 4.8 MB). A page without JavaScript shows everything;
-with it, `live.js` adds a crosshair from `Chart.points`.
+Drawn on the server because the policy of the pages allows no inline style and no foreign script (docs/decisions/0006).
+A page without JavaScript shows everything; with it, `live.js` adds a crosshair from `Chart.points`.
 
 Rules this module keeps: a time that no window covers breaks the line and is shaded, never bridged; every scale begins
 at zero; pure.

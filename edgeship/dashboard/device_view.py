@@ -113,9 +113,7 @@ def gather(store: FleetStore, settings: Settings, wanted: Filter, device: Device
     name = device.name
     (assessed,) = overview.assess(store, [device], settings.limits)
     points = query.series(store, [name], span, step_of(span, 1), detail=True)
-    total = Summary()
-    for point in points:
-        total.merge(point.summary)
+    total = Summary.of(point.summary for point in points)
     entries = store.entries(subject=name, limit=ENTRIES)
     marks = measures.deployment_marks(store.entries(subject=name, since=span.start, limit=500), {name})
     releases = query.by_release(store, [name], span)

@@ -128,7 +128,7 @@ def gather(store: FleetStore, settings: Settings, wanted: Filter) -> FleetView:
     shown = [one for one in assessed if _wanted(one, wanted)]
     names = [one.device.name for one in shown]
     by_device = query.series_by_device(store, names, span, step_of(span, len(names)))
-    points = merge(by_device)
+    points = query.merge(by_device)
     total = _total(points)
     rows = _sorted([Row(one, _total(by_device.get(one.device.name, [])), "") for one in shown], wanted.sort)
     first = (wanted.page - 1) * PAGE
@@ -154,15 +154,6 @@ def step_of(span: Span, devices: int) -> int:
     return step if devices * span.seconds / 60 <= _ROWS or step >= HOUR else HOUR
 
 
-def merge(by_device: Mapping[str, Sequence[Point]]) -> list[Point]:
-    """One series over all devices."""
-    out: dict[float, Point] = {}
-    for points in by_device.values():
-        for point in points:
-            out.setdefault(point.start, Point(point.start, point.step, Summary())).summary.merge(point.summary)
-    return [out[start] for start in sorted(out)]
-
-
 def spark(points: Sequence[Point], span: Span) -> str:
     """The small line of p95 over the time range."""
     bins: list[Summary | None] = [None] * SPARKS
@@ -175,10 +166,7 @@ def spark(points: Sequence[Point], span: Span) -> str:
 
 
 def _total(points: Sequence[Point]) -> Summary:
-    out = Summary()
-    for point in points:
-        out.merge(point.summary)
-    return out
+    return Summary.of(point.summary for point in points)
 
 
 def _wanted(one: Assessed, wanted: Filter) -> bool:

@@ -15,8 +15,6 @@ from edgeship.dashboard.security import allowed_hosts, is_loopback
 from edgeship.errors import UsageError
 from edgeship.fleet.store import FleetStore
 
-PORT = 8480
-
 
 @dataclass(frozen=True)
 class Listening:

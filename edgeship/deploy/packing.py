@@ -62,6 +62,10 @@ class Packer:
         size = packed.stat().st_size
         return Packed(packed, "xz", size) if size < raw.encoded_bytes * WORTH else raw
 
+    def ready(self, sha256: str) -> bool:
+        """Whether a shared file was compressed before."""
+        return (self._shared / f"{sha256}.xz").is_file()
+
     def _compress(self, path: Path, packed: Path, chain: Sequence[Mapping[str, Any]]) -> None:
         """A lost cache costs seconds, so nothing is flushed; the rename keeps a half file from being taken."""
         packed.parent.mkdir(parents=True, exist_ok=True)

@@ -105,7 +105,7 @@ def deploy(
 def preview(
     device: Device, profile: Profile, release: PublishedRelease, repository: Repository, reporter: Reporter
 ) -> Plan:  # fmt: skip
-    """What `deploy` would send, for `--dry-run`: asks the agent that is there, installs and changes nothing.
+    """What `deploy` would send: asks the agent that is there, installs and changes nothing. No command calls it yet.
 
     Raises:
         DeviceError: no agent is installed yet (code "no-agent"), and as `deploy`.

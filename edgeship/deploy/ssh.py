@@ -303,7 +303,7 @@ def _handshake(
 def _socket(name: str, hop: Hop, limits: Timeouts) -> socket.socket:
     try:
         sock = socket.create_connection((hop.host, hop.port), timeout=limits.connect)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise _no_connection(name, hop, error) from error
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -313,10 +313,10 @@ def _socket(name: str, hop: Hop, limits: Timeouts) -> socket.socket:
     return sock
 
 
-def _no_connection(name: str, hop: Hop, error: OSError) -> UnreachableError:
+def _no_connection(name: str, hop: Hop, error: OSError | UnicodeError) -> UnreachableError:
     where = f"{hop.host} port {hop.port}"
-    if isinstance(error, socket.gaierror):
-        what, hint = f"the name {hop.host!r} has no address", f"edgeship device show {name}"
+    if isinstance(error, socket.gaierror | UnicodeError):  # UnicodeError: a label that is empty or too long
+        what, hint = f"the name {hop.host!r} has no address", f"is it spelt right? getent hosts {hop.host} asks too"
     elif isinstance(error, ConnectionRefusedError):
         what, hint = f"{where} refuses connections: nothing listens there", "start its SSH server (Termux: sshd)"
     elif isinstance(error, TimeoutError):

@@ -100,7 +100,9 @@ def _hop(
     config: SSHConfig, alias: str, user: str | None, port: int | None, default_user: str, default_port: int
 ) -> Hop:  # fmt: skip
     if not _HOST.fullmatch(alias):
-        raise ConfigError(f"not the name or address of a host: {alias!r:.80}", hint="edgeship device show NAME")
+        raise ConfigError(
+            f"not the name or address of a host: {alias!r:.80}", hint="a name, an address, or an alias of ~/.ssh/config"
+        )
     options = _lookup(config, alias)
     if options.get("proxycommand") and "proxyjump" not in options:
         raise ConfigError(f"{alias}: ProxyCommand of ~/.ssh/config is not supported yet", hint="use ProxyJump")

@@ -2,7 +2,7 @@
 
 Each entry's hash covers its content and the hash before it, so that changing, dropping or reordering an entry breaks
 every hash after it. Cutting the newest entries off leaves a whole chain: the number of entries and the newest hash are
-kept beside it (`meta`) and printed by `verify`, to be noted outside the database.
+kept beside it (`meta`) and given by `verify`, to be noted outside the database. No command calls `verify` yet.
 """
 
 from __future__ import annotations

@@ -96,9 +96,7 @@ def _summaries(
     totals = query.totals(store, names, of)
     if by == "device":
         return [(name, of.start, of.end, totals[name]) for name in sorted(totals)]
-    whole = Summary()
-    for summary in totals.values():
-        whole.merge(summary)
+    whole = Summary.of(totals.values())
     return [("fleet", of.start, of.end, whole)] if whole.windows else []
 
 

@@ -6,11 +6,12 @@ The first rule that holds decides:
 |---|---|
 | offline | it was never reached, or the last attempt to reach it failed |
 | stale | it was reached, but the newest window is older than five minutes or three windows, whichever is longer |
-| degraded | a crash loop, no model, expired metadata, over 1 % errors, p95 over budget, restarts, heat, wrong clock |
+| degraded | a crash loop, no model, over 1 % errors, p95 over budget, restarts, heat, wrong clock |
 | online | none of these |
 
 Ratios and percentiles are judged on at least `ENOUGH` requests only: fewer are too few to call a device degraded, and
-too few to call it healthy (`model_health`).
+too few to call it healthy (`model_health`). Expired release metadata is no complaint: the device keeps serving, and
+every push signs the metadata anew.
 """
 
 from __future__ import annotations
@@ -88,11 +89,6 @@ def _complaints(known: Known) -> Any:
         yield "the worker crashes at every start", "edgeship logs {device}"
     if state == "no-model":
         yield "serves no model", "edgeship push MODEL -l name={device}"
-    if known.status.get("expired") is True:
-        yield (
-            "its release metadata has expired: it keeps serving and takes nothing new",
-            "edgeship push MODEL -l name={device}",
-        )
     ratio = recent.error_ratio
     if ratio is not None and recent.ok + recent.failed >= ENOUGH and ratio > MAX_ERROR_RATIO:
         yield f"{ratio:.1%} of requests fail (last hour)", "edgeship logs {device}"
@@ -111,9 +107,6 @@ def _complaints(known: Known) -> Any:
             f"{heat.high:.0f} °C, it throttles at {known.throttle_celsius:.0f} °C",
             "edgeship bench run -l name={device}",
         )
-    throttled = recent.sensors.get("throttled_ratio")
-    if throttled is not None and throttled.mean > 0:
-        yield f"throttled {throttled.mean:.0%} of the last hour", "edgeship bench run -l name={device}"
     if known.skew is not None and abs(known.skew) > MAX_SKEW:
         side = "behind" if known.skew > 0 else "ahead"
         yield f"its clock is {in_words(abs(known.skew))} {side}", "edgeship agent status -l name={device}"

@@ -10,6 +10,7 @@ from edgeship.errors import UsageError
 from edgeship.fleet import selector as selectors
 
 _SHOWN = 10  # device names in a message
+_ADD = "edgeship device add NAME HOST --profile PROFILE"
 
 
 def find(devices: Sequence[Device], name: str) -> Device:
@@ -18,7 +19,7 @@ def find(devices: Sequence[Device], name: str) -> Device:
         if device.name == name:
             return device
     names = [device.name for device in devices]
-    hint = selectors.suggest(name, names) or (_listed(names) if names else "edgeship device add NAME HOST")
+    hint = selectors.suggest(name, names) or (_listed(names) if names else _ADD)
     raise UsageError(f"there is no device {name!r}", hint=hint)
 
 
@@ -34,9 +35,9 @@ def choose(devices: Sequence[Device], selector: str | None = None, *, everything
         UsageError: nothing is enrolled, nothing matches, or several devices and neither a selector nor `--all`.
     """
     if not devices:
-        raise UsageError("no device is enrolled", hint="edgeship device add NAME HOST, or edgeship lab up")
+        raise UsageError("no device is enrolled", hint=f"{_ADD}, or edgeship lab up")
     if selector is not None and everything:
-        raise UsageError("--all and -l exclude each other")
+        raise UsageError("--all and -l exclude each other", hint="leave one of them out")
     names = [device.name for device in devices]
     if selector is not None:
         chosen = selectors.parse(selector).select(devices)
@@ -57,7 +58,7 @@ def relabel(device: Device, changes: Mapping[str, str | None]) -> Device:
     labels = dict(device.labels)
     for key, value in changes.items():
         if key in selectors.OWN_KEYS:
-            raise UsageError(f"{key!r} is the device's own and no label")
+            raise UsageError(f"{key!r} is the device's own and no label", hint="choose another key")
         if value is None:
             labels.pop(key, None)
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -137,12 +137,15 @@ def series(
     store: FleetStore, names: Sequence[str], of: Span, step: int | None = None, *, detail: bool = False
 ) -> list[Point]:
     """The range in steps, merged over the devices; steps without a window are left out."""
-    by_device = series_by_device(store, names, of, step, detail=detail)
+    return merge(series_by_device(store, names, of, step, detail=detail))
+
+
+def merge(by_device: Mapping[str, Sequence[Point]]) -> list[Point]:
+    """One series over all devices."""
     out: dict[float, Point] = {}
     for points in by_device.values():
         for point in points:
-            into = out.setdefault(point.start, Point(point.start, point.step, Summary()))
-            into.summary.merge(point.summary)
+            out.setdefault(point.start, Point(point.start, point.step, Summary())).summary.merge(point.summary)
     return [out[start] for start in sorted(out)]
 
 

@@ -2,8 +2,8 @@
 
 Rules this module keeps:
 
-* Plain SQL types only, so that a PostgreSQL URL works with the same tables; what SQLite alone needs (write-ahead log,
-  busy timeout, foreign keys, triggers) is attached to its dialect.
+* Plain SQL types only, so that another database can hold the same tables (only SQLite is tried yet); what SQLite alone
+  needs (write-ahead log, busy timeout, foreign keys, triggers) is attached to its dialect.
 * One packed row a window, unique by (device, spool, seq): a window is in the store exactly once.
 * Roll-ups are additive: a window is added to its minute and its hour in the transaction that stores it.
 * The audit table only grows: triggers refuse UPDATE and DELETE, a hash chain shows what was changed around them.

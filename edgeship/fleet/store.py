@@ -82,7 +82,9 @@ class FleetStore:
         except ModuleNotFoundError as error:
             raise UsageError(f"fleet.store needs the package {error.name}", hint=f"pip install {error.name}") from error
         except OSError as error:
-            raise StoreError(f"the folder of the fleet store cannot be made: {error}") from error
+            raise StoreError(
+                f"the folder of the fleet store cannot be made: {error}", hint="[fleet] store in edgeship.toml names it"
+            ) from error
         schema.prepare(engine)
         store = cls(engine)
         try:
@@ -270,5 +272,7 @@ def _mapped(engine: Engine) -> Iterator[None]:
             hint = "another edgeship holds the store; try again when it is done"
         elif "not a database" in str(cause) or "malformed" in str(cause):
             hint = "the file is damaged: restore a copy, or move it away to start a new store"
+        elif "unable to open" in str(cause) or "readonly" in str(cause):
+            hint = "is it a file, and may you read and write it and its folder?"
         where = engine.url.render_as_string(hide_password=True)
         raise StoreError(f"the fleet store {where} failed: {cause}", hint=hint) from error

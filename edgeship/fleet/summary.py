@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +88,14 @@ class Summary:
     classes: dict[str, int] = field(default_factory=dict)
     confidence: list[int] = field(default_factory=lambda: [0] * BINS)
     sensors: dict[str, Reading] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, parts: Iterable[Summary]) -> Summary:
+        """The sum of several intervals."""
+        whole = cls()
+        for part in parts:
+            whole.merge(part)
+        return whole
 
     @property
     def requests(self) -> int:

@@ -2,7 +2,7 @@
 
     lab = Lab(project.state / "lab", label=project.name)
     devices = lab.up()          # records for the inventory; a device that has power already is left alone
-    lab.fault("pi", "power-cut")
+    lab.power_off("pi")         # as `faults.fault(lab, "pi", "power-cut")` does
     lab.down()
 
 Each takes every decision of its profile's `[build]`; architecture, Python, user, port and root are overridden in its

@@ -159,7 +159,8 @@ def judge(
         classes = int(np.prod(outputs[0].shape, dtype=np.int64))
         if truth.max() >= classes:
             raise InputError(
-                f"the evaluation data has the label {truth.max()}, the model has the classes 0 to {classes - 1}"
+                f"the evaluation data has the label {truth.max()}, the model has the classes 0 to {classes - 1}",
+                hint="labels count from 0; are they of this model?",
             )
         before, after = right(expected[0], truth), right(given[0], truth)
     lost, gained = int((before & ~after).sum()), int((after & ~before).sum())

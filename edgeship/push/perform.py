@@ -69,7 +69,7 @@ class Performer:
             UsageError, InputError, ConversionError: see the message.
         """
         calibration, evaluation = self._data(plan)
-        registry.prepare(plan.source, [evaluation], self._variants)
+        self._prepare(plan, evaluation)
         made: dict[str, tuple[Variant, Verdict | None]] = {}
         for build in plan.builds:  # two builds of one name differ in threads alone
             if build.name not in made:
@@ -87,6 +87,15 @@ class Performer:
         raise_for(outcomes)
         verdicts = {name: verdict for name, (_, verdict) in made.items() if verdict is not None}
         return Result(release, verdicts, tuple(o.result for o in outcomes if o.result is not None))
+
+    def _prepare(self, plan: Plan, evaluation: Dataset) -> None:
+        """What TensorFlow is started for, once for all variants; a line of its own, since it takes the longest."""
+        if plan.source.format != "keras":
+            return
+        step = Step("export")
+        self._reporter.started(step)
+        registry.prepare(plan.source, [evaluation], self._variants)
+        self._reporter.finished(step, "keras → float models, and the source model's own answers")
 
     def _publish(self, plan: Plan, drafts: Sequence[DraftVariant]) -> PublishedRelease:
         skipped = self._options.skip_check

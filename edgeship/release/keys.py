@@ -27,16 +27,6 @@ _INDEX = "keys.json"
 
 
 @dataclass(frozen=True)
-class KeyFacts:
-    """What may be said of a key aloud."""
-
-    role: str
-    keyid: str
-    scheme: str
-    file: Path
-
-
-@dataclass(frozen=True)
 class KeySet:
     """The signers of every role, and whether they are development keys."""
 
@@ -85,14 +75,6 @@ class KeySet:
             raise ReleaseError(
                 f"the key set in {folder} is damaged: {error!r}", hint="restore it from your backup"
             ) from error
-
-    def facts(self) -> list[KeyFacts]:
-        """What each role signs with, for `keys list`."""
-        return [
-            KeyFacts(role, self.signers[role].public_key.keyid, self.signers[role].public_key.scheme,
-                     self.folder / f"{role}.pem")
-            for role in ROLES
-        ]  # fmt: skip
 
 
 def exists(folder: Path) -> bool:

@@ -57,7 +57,7 @@ def test_a_model_is_measured_by_the_agents_worker(
     assert (made.place.name, made.place.arch) == ("host", platform.machine())
     assert made.identity.sha256 == tiny.sha256
     assert made.software.library == library(tiny.format).name
-    assert made.protocol.input == "16 random samples, seed 20261122, in turn"
+    assert made.protocol.input == "4 random samples, seed 20261122, in turn"
 
 
 def test_real_samples_are_used_where_there_are_some(tmp_path: Path, agent: bytes) -> None:
@@ -65,10 +65,10 @@ def test_real_samples_are_used_where_there_are_some(tmp_path: Path, agent: bytes
     x, _ = models.samples(5)
     data = Dataset({"image": x.reshape(-1, *models.SHAPE)})
     made = host.run(host_model(tiny), library("tflite"), agent, BenchOptions(8, 0, 20.0), samples=data)
-    assert made.protocol.input == "5 samples of the evaluation data, in turn"
+    assert made.protocol.input == "4 samples of the evaluation data, in turn"
     path = tmp_path / "golden"
-    assert host.write_inputs(path, host_model(tiny), data)[0] == 5
-    assert path.read_bytes()[: 5 * 64] == tiny.quantize(x)
+    assert host.write_inputs(path, host_model(tiny), data)[0] == 4
+    assert path.read_bytes()[: 4 * 64] == tiny.quantize(x)[: 4 * 64]
 
 
 def test_a_model_that_was_changed_on_the_way_is_not_loaded(tmp_path: Path, agent: bytes) -> None:
@@ -112,9 +112,9 @@ def test_inputs_that_are_no_real_values_are_made_too(tmp_path: Path) -> None:
     spec = TensorSpec("ids", "int32", (1, 3))
     model = HostModel("m", tmp_path / "m", "onnx", "float32", (spec,), (spec,), "ab" * 32, 1)
     count, source = host.write_inputs(tmp_path / "golden", model, None)
-    assert (count, source) == (16, "16 random samples, seed 20261122")
-    assert (tmp_path / "golden").stat().st_size == 16 * 3 * 4 + 16 * 4 + 16 * 3 * 4
-    np.testing.assert_array_equal(np.frombuffer((tmp_path / "golden").read_bytes()[:192], "<i4"), 0)
+    assert (count, source) == (4, "4 random samples, seed 20261122")
+    assert (tmp_path / "golden").stat().st_size == 4 * 3 * 4 + 4 * 4 + 4 * 3 * 4
+    np.testing.assert_array_equal(np.frombuffer((tmp_path / "golden").read_bytes()[:48], "<i4"), 0)
 
 
 def test_this_machine_is_read_from_the_kernel(tmp_path: Path) -> None:

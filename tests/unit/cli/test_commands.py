@@ -92,7 +92,7 @@ def test_profile_files_are_validated(tmp_path: Path) -> None:
     bad.write_text(good.read_text().replace("memory_mb", "memroy_mb"))
     data = run_json("profile.validate", "profile", "validate", str(good), str(bad), exit_code=2)
     assert [d["valid"] for d in data] == [True, False]
-    assert "bad.toml:12: unknown key 'hardware.memroy_mb'" in data[1]["error"]
+    assert "bad.toml:14: unknown key 'hardware.memroy_mb'" in data[1]["error"]
     assert "WRONG" in run("profile", "validate", str(bad), exit_code=2).stdout
     assert run("profile", "validate", str(good)).stdout.split()[-2:] == ["valid", "-"]
 

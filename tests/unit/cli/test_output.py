@@ -67,14 +67,6 @@ def test_numbers_that_json_lacks_are_not_written() -> None:
         Output(State(json=True)).emit("x", float("nan"), Lines([]))
 
 
-def test_a_stream_is_one_object_a_line(capsys: Capture) -> None:
-    records: list[tuple[object, str]] = [({"n": 1}, "one"), ({"n": 2}, "two")]
-    Output(State(json=True)).stream("x", records)
-    assert [json.loads(line)["data"]["n"] for line in capsys.readouterr().out.splitlines()] == [1, 2]
-    Output(State()).stream("x", records)
-    assert capsys.readouterr().out == "one\ntwo\n"
-
-
 def test_messages_go_to_standard_error_and_not_into_json(capsys: Capture) -> None:
     Output(State()).say("next: edgeship serve")
     Output(State()).say("careful", colour="yellow")

@@ -14,9 +14,9 @@ from edgeship.release.keys import ROLES, KeySet
 def test_every_role_has_its_own_key_readable_by_the_owner_alone(tmp_path: Path) -> None:
     made = KeySet.create(tmp_path / "keys")
 
-    assert {fact.role for fact in made.facts()} == set(ROLES)
-    assert len({fact.keyid for fact in made.facts()}) == len(ROLES)
-    assert {fact.scheme for fact in made.facts()} == {"ed25519"}
+    public = [made.signers[role].public_key for role in ROLES]
+    assert len({key.keyid for key in public}) == len(ROLES)
+    assert {key.scheme for key in public} == {"ed25519"}
     assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
     for path in (tmp_path / "keys").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -295,6 +296,17 @@ def test_windows_close_in_time_and_are_acknowledged(device: SimulatedDevice) -> 
         assert host.ask("telemetry", spool="another", after=10_000, limit=1)["windows"], (
             "a stranger's number counts not"
         )
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_it_ends_when_its_folder_is_taken_away(device: SimulatedDevice, replaced: bool) -> None:
+    """`rm -rf .edgeship`, a project that is deleted: nothing may serve on for ever, out of anybody's reach."""
+    assert device.processes()
+    shutil.rmtree(device.root)
+    if replaced:
+        device.root.mkdir()
+    until(lambda: not device.processes(), "something is left")
+    assert not replaced or not any(device.root.iterdir())
 
 
 def test_a_port_that_is_taken_is_told_and_tried_again(device: SimulatedDevice) -> None:
