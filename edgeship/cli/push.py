@@ -24,6 +24,8 @@ if TYPE_CHECKING:
               help="Representative data (.npz) to quantize with, instead of the project's.")  # fmt: skip
 @click.option("--evaluation", type=click.Path(path_type=Path), default=None, metavar="FILE",
               help="Evaluation data (.npz) to check with, instead of the project's.")  # fmt: skip
+@click.option("--precision", type=click.Choice(["float32", "float16", "dynamic", "int8"]), default=None,
+              help="Instead of what the devices' profiles ask for.")  # fmt: skip
 @click.option("--skip-check", is_flag=True, default=False,
               help="Push whatever the check would say; manifest and audit trail record it with your name.")  # fmt: skip
 @click.option("--strict", is_flag=True, default=False, help="A budget that is not proven fails too.")
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 @with_output
 def push(
     out: Output, model: Path | None, selector: str | None, all_: bool, calibration: Path | None,
-    evaluation: Path | None,
+    evaluation: Path | None, precision: str | None,
     skip_check: bool, strict: bool, one_first: bool, no_bench: bool, wheelhouse: Path | None, jobs: int, dry_run: bool,
 ) -> None:  # fmt: skip
     """Convert, check, sign and deploy a model to devices.
@@ -62,7 +64,7 @@ def push(
         profiles = {device.profile: profile.load(device.profile) for device in chosen}
         planned = plan(
             project.name, registry.inspect(source), chosen, profiles, registry.targets(),
-            calibrated=(calibration or project.data.representative) is not None,
+            calibrated=(calibration or project.data.representative) is not None, precision=precision,
         )  # fmt: skip
         if dry_run:
             for path in (calibration or project.data.representative, evaluation or project.data.evaluation):

@@ -56,29 +56,33 @@ class Plan:
     devices: tuple[Device, ...]
 
 
-def choose(profile: Profile, source: ModelFacts, targets: Mapping[str, Target], *, calibrated: bool) -> Build:
+def choose(
+    profile: Profile, source: ModelFacts, targets: Mapping[str, Target], *, calibrated: bool,
+    precision: str | None = None,
+) -> Build:  # fmt: skip
     """Decide format, precision and runtime library for one profile.
 
-    The source's own format where the profile lists it, else the first that can be reached; in it the first precision
-    that can be built.
+    The source's own format where the profile lists it, else the first that can be reached; in it the first of the
+    profile's precisions that can be built, or `precision` where it is given.
 
     Raises:
         UsageError: nothing can be reached, or int8 is wanted and there is no calibration data.
     """
     wanted = profile.build.formats
     formats = (source.format,) if source.format in wanted else wanted
+    wished = _precisions(profile, source) if precision is None else (precision,)
     reasons: list[str] = []
     for name in formats:
-        for precision in _precisions(profile, source):
-            reason = targets[name].reachable(source.format, precision) if name in targets else "no such target"
+        for one in wished:
+            reason = targets[name].reachable(source.format, one) if name in targets else "no such target"
             if reason is not None:
-                reasons.append(f"{name} {precision}: {reason}")
+                reasons.append(f"{name} {one}: {reason}")
                 continue
-            if precision == "int8" and source.precision != "int8" and not calibrated:
+            if one == "int8" and source.precision != "int8" and not calibrated:
                 raise UsageError(
                     f"profile {profile.name} wants int8, and there is no calibration data to quantize with",
                     hint='--calibration FILE.npz, or [data] representative = "FILE.npz" in edgeship.toml: '
-                    "200 to 1,000 samples as the model will see them",
+                    "200 to 1,000 samples as the model will see them. Or --precision float16, which needs none",
                 )
             own = name == source.format
             why = (
@@ -86,7 +90,7 @@ def choose(profile: Profile, source: ModelFacts, targets: Mapping[str, Target], 
                 if own
                 else f"first of {profile.name}'s formats that a {source.format} model reaches"
             )
-            return Build(name, precision, profile.build.runtime[name], profile.build.threads, (profile.name,), why)
+            return Build(name, one, profile.build.runtime[name], profile.build.threads, (profile.name,), why)
     raise UsageError(
         f"profile {profile.name}: no variant of this {source.format} model can be built ({'; '.join(reasons)})",
         hint=f"edgeship profile show {profile.name}",
@@ -100,7 +104,7 @@ def _precisions(profile: Profile, source: ModelFacts) -> Sequence[str]:
 
 def plan(
     model: str, source: ModelFacts, devices: Sequence[Device], profiles: Mapping[str, Profile],
-    targets: Mapping[str, Target], *, calibrated: bool,
+    targets: Mapping[str, Target], *, calibrated: bool, precision: str | None = None,
 ) -> Plan:  # fmt: skip
     """Decide what a push will build, and for whom; profiles that want the same variant share it.
 
@@ -111,13 +115,14 @@ def plan(
         profiles: by name, of all the devices.
         targets: formats that can be built, by name.
         calibrated: whether there is calibration data.
+        precision: instead of what the profiles ask for.
 
     Raises:
         UsageError: see `choose`; or a profile that cannot carry the agent.
     """
     builds: dict[tuple[str, str, str, int], Build] = {}
     for name in dict.fromkeys(device.profile for device in devices):
-        one = choose(profiles[name], source, targets, calibrated=calibrated)
+        one = choose(profiles[name], source, targets, calibrated=calibrated, precision=precision)
         key = (one.format, one.precision, one.runtime, one.threads)
         builds[key] = replace(builds[key], profiles=(*builds[key].profiles, name)) if key in builds else one
     return Plan(model, source, tuple(builds.values()), tuple(devices))

@@ -3,9 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 
 from edgeship import profile
+from edgeship.cli.push import push
 from edgeship.config import Budget
 from edgeship.dataset import Dataset
 from edgeship.deploy.device import Device
@@ -14,7 +16,7 @@ from edgeship.model import ModelFacts
 from edgeship.push.plan import Build, choose, plan, size_error
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
-from edgeship.targets.base import Target, Variant
+from edgeship.targets.base import PRECISIONS, Target, Variant
 
 
 class OnlyReachable:
@@ -79,6 +81,19 @@ def test_no_calibration_data_no_int8_and_it_says_how() -> None:
 def test_a_precision_that_cannot_be_built_gives_way_to_the_next() -> None:
     targets = TARGETS | {"tflite": OnlyReachable("tflite", ("keras",), ("float32",))}
     assert choose(PI, facts("keras"), targets, calibrated=True).precision == "float32"
+
+
+def test_an_explicit_precision_wins_over_the_profiles() -> None:
+    build = choose(PI, facts("keras"), TARGETS, calibrated=False, precision="float32")
+    assert (build.format, build.precision) == ("tflite", "float32")
+    with pytest.raises(UsageError, match="tflite float16: no such precision"):
+        choose(PI, facts("keras"), TARGETS, calibrated=True, precision="float16")
+
+
+def test_the_command_line_offers_every_precision() -> None:
+    (option,) = [p for p in push.params if p.name == "precision"]
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == PRECISIONS
 
 
 def test_nothing_reachable_names_every_reason() -> None:
