@@ -84,6 +84,9 @@ def _digest(arrays: Mapping[str, Array]) -> str:
     return hasher.hexdigest()
 
 
+_PREPARE = "prepare the samples as in training: the model's input, one sample a row"
+
+
 def check_file(path: Path) -> None:
     """Raise UsageError unless the path is a file; it is not read."""
     if not path.exists():
@@ -208,12 +211,14 @@ def _conform(path: Path, array: Array, spec: TensorSpec) -> Array:
     """`array` as [n, *spec.shape] in the kind of number that the input takes."""
     where = f"{path}: array {spec.name!r}"
     if array.dtype.kind not in "fiub":
-        raise InputError(f"{where} is of type {array.dtype}, numbers are wanted")
+        raise InputError(f"{where} is of type {array.dtype}, numbers are wanted", hint=_PREPARE)
     shape = spec.shape
     sample = shape[1:] if shape and shape[0] == 1 else shape
     if array.shape[1:] != shape and array.shape[1:] != sample:
         expected = " or ".join(dict.fromkeys(_shape(s) for s in (sample, shape)))
-        raise InputError(f"{where}: expected shape {expected}, got {list(array.shape)}", hint=_layout(array, sample))
+        raise InputError(
+            f"{where}: expected shape {expected}, got {list(array.shape)}", hint=_layout(array, sample) or _PREPARE
+        )
     if array.dtype.kind == "f":
         _finite(where, array)
     array = array.reshape(len(array), *shape)
@@ -226,10 +231,10 @@ def _conform(path: Path, array: Array, spec: TensorSpec) -> Array:
         return real
     target = np.dtype(spec.dtype)
     if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
-        raise InputError(f"{where}: the input takes {spec.dtype}, got {array.dtype} with fractions")
+        raise InputError(f"{where}: the input takes {spec.dtype}, got {array.dtype} with fractions", hint=_PREPARE)
     low, high = (0, 1) if target.kind == "b" else (np.iinfo(target).min, np.iinfo(target).max)
     if array.size and (array.min() < low or array.max() > high):
-        raise InputError(f"{where}: values {array.min()} to {array.max()} do not fit {spec.dtype}")
+        raise InputError(f"{where}: values {array.min()} to {array.max()} do not fit {spec.dtype}", hint=_PREPARE)
     return array.astype(target)
 
 
@@ -238,7 +243,9 @@ def _finite(where: str, array: Array) -> None:
     if bad.any():
         first = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), array.shape))
         raise InputError(
-            f"{where}: {int(bad.sum())} values are NaN or infinite or too large for float32, the first at {list(first)}"
+            f"{where}: {int(bad.sum())} values are NaN or infinite or too large for float32, "
+            f"the first at {list(first)}",
+            hint=_PREPARE,
         )
 
 

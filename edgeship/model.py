@@ -94,7 +94,9 @@ def check_file(path: Path) -> int:
     if not path.is_file():
         raise UsageError(
             f"{path}: not a file",
-            hint="a SavedModel folder: load it in Keras and save it as .keras" if path.is_dir() else None,
+            hint="a SavedModel folder: load it in Keras and save it as .keras"
+            if path.is_dir()
+            else "give the path of a .keras, .onnx or .tflite file",
         )
     try:
         with path.open("rb") as file:

@@ -170,7 +170,7 @@ class Supervisor:
             self._open_port(wanted, now)
 
     def _is_homeless(self) -> bool:
-        """Whether the folder was removed, or another one stands in its place: nothing here could be updated or asked."""
+        """Whether the folder was removed, or another stands in its place: nothing here could be updated or asked."""
         with contextlib.suppress(OSError):  # a disk that cannot be read is no reason to stop serving
             return _identity(self._layout.root) != self._folder
         return False

@@ -29,7 +29,7 @@ Event = Callable[[Mapping[str, Any]], None]
 #: What to do about an agent's error, by its code.
 _HINTS = {
     "not-enrolled": "edgeship push MODEL -l name=NAME",
-    "enrolled-elsewhere": "another fleet's keys are trusted there. To take it over: edgeship agent uninstall, then push again",
+    "enrolled-elsewhere": "it trusts another fleet's keys; to take it over: edgeship agent uninstall, then push",
     "busy": "wait for the other push to end, then try again",
     "disk-full": "remove something on the device, or give its agent another root",
     "disk-error": "look at the device's disk: dmesg, an aged SD card",

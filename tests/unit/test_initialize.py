@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeship.errors import ConfigError, ReleaseError
+from edgeship.errors import ConfigError, ReleaseError, UsageError
 from edgeship.fleet.store import FleetStore
 from edgeship.initialize import initialize
 
@@ -46,6 +46,21 @@ def test_sim_is_not_added_beside_other_devices(folder: Path) -> None:
         store.save_device(type(sim)("pi", "raspberry-pi-5", host="h"))
         store.remove_device("sim")
     assert initialize(folder).made == ()
+
+
+def test_keys_that_are_gone_are_not_replaced_by_others(folder: Path) -> None:
+    keys = initialize(folder).project.fleet.keys
+    shutil.rmtree(keys)
+    with pytest.raises(ReleaseError, match="the keys that signed") as error:
+        initialize(folder)
+    assert "backup" in (error.value.hint or "")
+    assert not keys.exists()
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(folder: Path) -> None:
+    (folder / "edgeship.toml").mkdir()
+    with pytest.raises(UsageError, match=r"edgeship\.toml is there already"):
+        initialize(folder)
 
 
 def test_a_wrong_file_or_damaged_keys_are_not_written_over(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -65,3 +66,19 @@ def test_the_cause_is_shown_with_debug(capsys: Capture) -> None:
     text = capsys.readouterr().err
     assert "KeyError: 'inner'" in text
     assert "error: outer" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "hint"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device", "free some room"),
+        (OSError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: Permission denied", "may you"),
+        (OSError(errno.ENXIO, "No such device", b"/x"), "/x: No such device", "--debug"),
+    ],
+)
+def test_what_the_machine_refuses_is_no_defect(error: OSError, message: str, hint: str, capsys: Capture) -> None:
+    assert report(error, State()) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"error: {message}"
+    assert second.startswith("  next: ")
+    assert hint in second

@@ -127,3 +127,16 @@ def test_events_say_which_step_failed() -> None:
         break_off()
     last = checked("event", json.loads(stream.getvalue().splitlines()[-1]))
     assert (last["event"], last["step"], last["subject"]) == ("failed", "deploy", "sim")
+
+
+def test_who_no_longer_reads_stops_nothing() -> None:
+    class Gone(TextStream):
+        def write(self, text: str) -> int:  # TextIO's signature
+            raise BrokenPipeError(32, "Broken pipe")
+
+    for reporter in (ProgressReporter(Terminal(Gone())), JsonReporter(Gone())):
+        with reporter:
+            reporter.started(DEPLOY)
+            reporter.progress(DEPLOY, 1, 2)
+            reporter.note("half")
+            reporter.finished(DEPLOY, "done")

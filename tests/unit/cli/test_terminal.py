@@ -54,7 +54,7 @@ def test_a_dumb_terminal_is_ascii_and_not_interactive(monkeypatch: pytest.Monkey
     assert screen.clean("→") == "->"
 
 
-@pytest.mark.parametrize("text", ["\x1b[2J", "a\rb", "\x07", "\x9b31m", "\u202eevil", "\x00"])
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\rb", "\x07", "\x9b31m", "\u202eevil", "\x00", "\udcff"])
 def test_a_text_of_a_device_cannot_steer_the_terminal(text: str) -> None:
     out = written(TextStream(tty=True), text)
     assert not any(ord(c) < 32 or 0x7F <= ord(c) <= 0x9F or c == "\u202e" for c in out)
