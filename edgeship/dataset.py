@@ -15,7 +15,7 @@ import hashlib
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -42,11 +42,15 @@ class Dataset:
     Attributes:
         inputs: input name -> array [n, *shape], shape as the model declares it, batch axis included. float32 for float
             and quantized inputs (real values, not quantized), the input's own integer dtype otherwise.
-        labels: int32 [n], or None.
+        labels: class of each sample, int32 [n], or None.
+        targets: what a regression or an embedding should answer, float32 [n, …], or None.
+        slices: name of a part of the data that is judged alone -> bool [n].
     """
 
     inputs: dict[str, Array]
     labels: NDArray[np.int32] | None = None
+    targets: NDArray[np.float32] | None = None
+    slices: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -58,8 +62,10 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        """The same of inputs and labels."""
-        return _digest(dict(self.inputs) if self.labels is None else {**self.inputs, "\0labels": self.labels})
+        """The same of everything."""
+        more: dict[str, Array | None] = {"\0labels": self.labels, "\0targets": self.targets}
+        more |= {f"\0slice {name}": mask for name, mask in self.slices.items()}
+        return _digest(self.inputs | {name: array for name, array in more.items() if array is not None})
 
     def take(self, n: int, seed: int) -> Dataset:
         """At most `n` samples drawn without replacement, in the order of the data; the same for the same seed."""
@@ -72,7 +78,10 @@ class Dataset:
         """The samples at these positions."""
         at = np.asarray(indices, dtype=np.intp)
         return Dataset(
-            {name: array[at] for name, array in self.inputs.items()}, None if self.labels is None else self.labels[at]
+            {name: array[at] for name, array in self.inputs.items()},
+            None if self.labels is None else self.labels[at],
+            None if self.targets is None else self.targets[at],
+            {name: mask[at] for name, mask in self.slices.items()},
         )
 
 

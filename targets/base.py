@@ -24,9 +24,9 @@ from edgeship.reporter import Reporter
 from edgeship.runtime.errors import ProtocolError
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.runtime.wire import check_sha256, need, objects, parse_object
+from edgeship.targets.scheme import Scheme
 
 RECIPE_SCHEMA = "edgeship.recipe/v1"
-PRECISIONS = ("float32", "float16", "dynamic", "int8")
 
 #: A quantizer that leaves out branches or sparse weights writes a file as large as before and says nothing.
 MIN_SHARE = 0.9
@@ -106,7 +106,7 @@ class Variant:
 
     @property
     def precision(self) -> str:
-        """float32, float16, dynamic or int8."""
+        """One of `scheme.PRECISIONS`."""
         return self.recipe.precision
 
     @property
@@ -129,12 +129,12 @@ class Target(Protocol):
         ...
 
     def build(
-        self, source: ModelFacts, precision: str, calibration: Dataset | None, folder: Path, reporter: Reporter
+        self, source: ModelFacts, scheme: Scheme, calibration: Dataset | None, folder: Path, reporter: Reporter
     ) -> Variant:
         """Make a variant, or take it from `folder` where it was made before.
 
         Raises:
-            UsageError: int8 without calibration data, or a precision that cannot be reached.
+            UsageError: int8 without calibration data, or a scheme that cannot be reached.
             ConversionError: a converter failed, or made less than was asked for.
         """
         ...
@@ -150,11 +150,10 @@ class Target(Protocol):
 # ── decisions that targets share ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def check_request(target: Target, source: ModelFacts, precision: str, calibration: Dataset | None) -> None:
+def check_request(target: Target, source: ModelFacts, scheme: Scheme, calibration: Dataset | None) -> None:
     """Refuse what cannot be built. Raises UsageError that says how it could."""
+    precision = scheme.precision
     what = f"{source.path}: {target.name} {precision}"
-    if precision not in PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r}", hint=f"known are {', '.join(PRECISIONS)}")
     if reason := target.reachable(source.format, precision):
         raise UsageError(f"{what} cannot be built: {reason}")
     if source.precision not in ("float32", precision):
@@ -162,7 +161,7 @@ def check_request(target: Target, source: ModelFacts, precision: str, calibratio
             f"{what} cannot be built: the model is {source.precision} already",
             hint=f"push it as {source.precision}, or start from the float model",
         )
-    if needs_calibration(source, precision) and calibration is None:
+    if needs_calibration(source, scheme) and calibration is None:
         raise UsageError(
             f"{what} needs calibration data, and there is none",
             hint="name an .npz with 200 to 1,000 representative samples: [data] representative in edgeship.toml, "
@@ -170,9 +169,9 @@ def check_request(target: Target, source: ModelFacts, precision: str, calibratio
         )
 
 
-def needs_calibration(source: ModelFacts, precision: str) -> bool:
-    """Whether building this precision takes representative data."""
-    return precision == "int8" and source.precision != "int8"
+def needs_calibration(source: ModelFacts, scheme: Scheme) -> bool:
+    """Whether building this takes representative data."""
+    return scheme.calibrated and source.precision != scheme.precision
 
 
 def calibration_of(data: Dataset) -> tuple[Dataset, dict[str, Any]]:

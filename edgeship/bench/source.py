@@ -11,6 +11,7 @@ from edgeship.errors import UsageError
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
 from edgeship.targets.base import Target, Variant, needs_calibration
+from edgeship.targets.scheme import Scheme
 
 
 def wanted(
@@ -60,8 +61,9 @@ def build(
     """Build the variants, or take them from `folder`. Raises ConversionError, UsageError (see `Target.build`)."""
     out = []
     for format_, precision in pairs:
-        data = calibration if needs_calibration(facts, precision) else None
-        out.append(host_model(name, targets[format_].build(facts, precision, data, folder, reporter)))
+        scheme = Scheme(precision)
+        data = calibration if needs_calibration(facts, scheme) else None
+        out.append(host_model(name, targets[format_].build(facts, scheme, data, folder, reporter)))
     return out
 
 

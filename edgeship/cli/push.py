@@ -24,7 +24,8 @@ if TYPE_CHECKING:
               help="Representative data (.npz) to quantize with, instead of the project's.")  # fmt: skip
 @click.option("--evaluation", type=click.Path(path_type=Path), default=None, metavar="FILE",
               help="Evaluation data (.npz) to check with, instead of the project's.")  # fmt: skip
-@click.option("--precision", type=click.Choice(["float32", "float16", "dynamic", "int8"]), default=None,
+@click.option("--precision", default=None,
+              type=click.Choice(["float32", "float16", "dynamic", "int8-weights", "int8", "int16x8"]),
               help="Instead of what the devices' profiles ask for.")  # fmt: skip
 @click.option("--skip-check", is_flag=True, default=False,
               help="Push whatever the check would say; manifest and audit trail record it with your name.")  # fmt: skip

@@ -34,6 +34,7 @@ from edgeship.reporter import Reporter, Step
 from edgeship.runtime.manifest import Manifest
 from edgeship.targets import registry
 from edgeship.targets.base import Variant
+from edgeship.targets.scheme import Scheme
 
 #: What a push measures on each device at its end; `edgeship bench run` measures longer.
 BENCH = BenchOptions(runs=512, warmup=32, max_seconds=5.0)
@@ -125,7 +126,7 @@ class Performer:
         step = Step("convert", build.name)
         self._reporter.started(step)
         variant = registry.target(build.format).build(
-            plan.source, build.precision, calibration, self._variants, self._reporter
+            plan.source, Scheme(build.precision), calibration, self._variants, self._reporter
         )
         if broken := size_error(build, variant.bytes, self._project.budget):
             raise GateError(broken, hint="a smaller model, another precision, or a larger [budget] max_size")

@@ -19,6 +19,7 @@ from typing import Any
 from edgeship.errors import ConversionError
 from edgeship.targets import feed
 from edgeship.targets.onnx.inspect import describe, graphs, opset_of, read
+from edgeship.targets.scheme import Scheme
 
 OPSET = 17
 
@@ -27,7 +28,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Make `model.onnx` in `folder` out of the file at `request["path"]`.
 
     Args:
-        request: "path"; "precision"; "from": what the file is now; "prepare": whether more than the batch is to be
+        request: "path"; "scheme"; "from": what the file is now; "prepare": whether more than the batch is to be
             changed; "samples": a feed or null.
         folder: gets model.onnx, and what the tools leave behind.
 
@@ -40,7 +41,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if request["prepare"]:
         model = _prepared(model, simplify=request["from"] == "float32")
     result = folder / "model.onnx"
-    if request["precision"] == request["from"]:
+    if Scheme.parse(request["scheme"]).precision == request["from"]:
         onnx.save(model, str(result))
     else:
         _quantize(model, request["samples"] or [], folder, result)

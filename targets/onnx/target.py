@@ -12,6 +12,7 @@ from edgeship.targets import child
 from edgeship.targets.base import Recipe, Variant, calibration_of, check_request, needs_calibration, versions_of
 from edgeship.targets.build import Made, make, read_facts
 from edgeship.targets.keras import export
+from edgeship.targets.scheme import Scheme
 
 OPSET = 17
 _SOURCES = ("keras", "onnx")
@@ -19,6 +20,8 @@ _INSPECT, _PERFORM = "edgeship.targets.onnx.inspect", "edgeship.targets.onnx.per
 _BY = "onnxruntime.quantization/2"  # raised when what the step makes changes
 _UNSUPPORTED = {
     "float16": "ONNX Runtime runs float16 on a processor by casting every operator to float32 and back",
+    "int8-weights": "edgeship does not make it for ONNX yet",
+    "int16x8": "edgeship does not make it for ONNX yet",
     "dynamic": "dynamic int8 makes convolutions slower than float; int8 with calibration data is there",
 }
 
@@ -40,17 +43,17 @@ class OnnxTarget:
         return _UNSUPPORTED.get(precision)
 
     def build(
-        self, source: ModelFacts, precision: str, calibration: Dataset | None, folder: Path, reporter: Reporter
+        self, source: ModelFacts, scheme: Scheme, calibration: Dataset | None, folder: Path, reporter: Reporter
     ) -> Variant:
         """Make a variant or take it from `folder`. Raises UsageError, ConversionError, InputError, MissingExtra."""
-        check_request(self, source, precision, calibration)
-        data, recipe = self.plan(source, precision, calibration)
+        check_request(self, source, scheme, calibration)
+        data, recipe = self.plan(source, scheme, calibration)
 
         def perform(work: Path) -> Made:
             float_model = export.exported(source, "onnx", folder) if source.format == "keras" else source.path
             return Made(
                 _PERFORM,
-                {"path": str(float_model.resolve()), "precision": precision, "from": source.precision,
+                {"path": str(float_model.resolve()), "scheme": scheme.encode(), "from": source.precision,
                  "prepare": True},
                 data, work, child.CONVERT,
             )  # fmt: skip
@@ -60,7 +63,7 @@ class OnnxTarget:
     def as_is(self, source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:
         """The source itself, with nothing changed but an open batch. Raises ConversionError, InputError."""
         request = {
-            "path": str(source.path.resolve()), "precision": source.precision, "from": source.precision,
+            "path": str(source.path.resolve()), "scheme": Scheme(source.precision).encode(), "from": source.precision,
             "prepare": False,
         }  # fmt: skip
         step = {"do": "fix-shapes", "batch": 1}
@@ -71,7 +74,7 @@ class OnnxTarget:
         )  # fmt: skip
 
     def plan(
-        self, source: ModelFacts, precision: str, calibration: Dataset | None
+        self, source: ModelFacts, scheme: Scheme, calibration: Dataset | None
     ) -> tuple[Dataset | None, Recipe]:  # fmt: skip
         """The samples to calibrate with and the recipe; nothing is touched."""
         steps: list[dict[str, Any]] = [export.step("onnx")] if source.format == "keras" else []
@@ -79,9 +82,9 @@ class OnnxTarget:
         versions = export.versions() if source.format == "keras" else {}
         versions |= versions_of({"onnx": "onnx", "onnxsim": "onnx"})
         data, used = None, None
-        if precision != source.precision:
-            step: dict[str, Any] = {"do": "quantize", "to": precision, "by": _BY}
-            if needs_calibration(source, precision):
+        if scheme.precision != source.precision:
+            step: dict[str, Any] = {"do": "quantize", "to": scheme.encode(), "by": _BY}
+            if needs_calibration(source, scheme):
                 assert calibration is not None
                 data, used = calibration_of(calibration)
                 step |= {
@@ -89,4 +92,4 @@ class OnnxTarget:
                 }  # fmt: skip
             steps.append(step)
             versions |= versions_of({"onnxruntime": "onnx", "sympy": "onnx"})
-        return data, Recipe(source.sha256, source.format, "onnx", precision, tuple(steps), used, versions)
+        return data, Recipe(source.sha256, source.format, "onnx", scheme.precision, tuple(steps), used, versions)

@@ -19,6 +19,7 @@ from typing import Any
 
 from edgeship.errors import ConversionError
 from edgeship.targets import feed
+from edgeship.targets.scheme import Scheme
 from edgeship.targets.tflite.inspect import default_signature, describe
 from edgeship.targets.tflite.reader import Signature, read
 from edgeship.targets.tflite.shapes import close
@@ -31,15 +32,16 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Make `model.tflite` in `folder` out of the file at `request["path"]`.
 
     Args:
-        request: "path"; "precision"; "from": what the file is now; "samples": a feed or null.
+        request: "path"; "scheme"; "from": what the file is now; "samples": a feed or null.
         folder: gets model.tflite.
 
     Returns:
         Facts of the result (`inspect.describe`), with "fixed": dimensions that were open.
     """
     data, fixed = close(Path(request["path"]).read_bytes())
-    if request["precision"] != request["from"]:
-        data = _quantize(data, str(request["precision"]), request["samples"])
+    scheme = Scheme.parse(request["scheme"])
+    if scheme.precision != request["from"]:
+        data = _quantize(data, scheme.precision, request["samples"])
     (folder / "model.tflite").write_bytes(data)
     return {**describe(read(data)), "fixed": fixed}
 

@@ -12,8 +12,10 @@ from edgeship.targets import child
 from edgeship.targets.base import Recipe, Variant, calibration_of, check_request, needs_calibration, versions_of
 from edgeship.targets.build import Made, make, read_facts
 from edgeship.targets.keras import export
+from edgeship.targets.scheme import Scheme
 
 _SOURCES = ("keras", "tflite")
+_BUILDS = ("float32", "float16", "dynamic", "int8")
 _INSPECT, _PERFORM = "edgeship.targets.tflite.inspect", "edgeship.targets.tflite.perform"
 _BY = "ai-edge-quantizer/2"  # raised when what the step makes changes
 
@@ -27,24 +29,24 @@ class TfliteTarget:
         """Facts of a `.tflite` file. Raises InputError, UsageError."""
         return read_facts(path, _INSPECT)
 
-    def reachable(self, source_format: str, precision: str) -> str | None:  # noqa: ARG002 - all precisions are
+    def reachable(self, source_format: str, precision: str) -> str | None:
         """None where it can be built, else why not."""
         if source_format in _SOURCES:
-            return None
+            return None if precision in _BUILDS else f"edgeship does not make {precision} TFLite yet"
         return f"no conversion from {source_format} to tflite yet: it is built from {' or '.join(_SOURCES)}"
 
     def build(
-        self, source: ModelFacts, precision: str, calibration: Dataset | None, folder: Path, reporter: Reporter
+        self, source: ModelFacts, scheme: Scheme, calibration: Dataset | None, folder: Path, reporter: Reporter
     ) -> Variant:
         """Make a variant or take it from `folder`. Raises UsageError, ConversionError, InputError, MissingExtra."""
-        check_request(self, source, precision, calibration)
-        data, recipe = self.plan(source, precision, calibration)
+        check_request(self, source, scheme, calibration)
+        data, recipe = self.plan(source, scheme, calibration)
 
         def perform(work: Path) -> Made:
             float_model = export.exported(source, "tflite", folder) if source.format == "keras" else source.path
             return Made(
                 _PERFORM,
-                {"path": str(float_model.resolve()), "precision": precision, "from": source.precision},
+                {"path": str(float_model.resolve()), "scheme": scheme.encode(), "from": source.precision},
                 data, work, child.CONVERT,
             )  # fmt: skip
 
@@ -52,10 +54,10 @@ class TfliteTarget:
 
     def as_is(self, source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:
         """The source itself, with nothing changed but an open batch. Raises ConversionError, InputError."""
-        return self.build(source, source.precision, None, folder, reporter)
+        return self.build(source, Scheme(source.precision), None, folder, reporter)
 
     def plan(
-        self, source: ModelFacts, precision: str, calibration: Dataset | None
+        self, source: ModelFacts, scheme: Scheme, calibration: Dataset | None
     ) -> tuple[Dataset | None, Recipe]:  # fmt: skip
         """The samples to calibrate with and the recipe; nothing is touched."""
         steps: list[dict[str, Any]] = []
@@ -66,12 +68,12 @@ class TfliteTarget:
         elif source.open_shapes:
             steps.append({"do": "fix-shapes", "batch": 1})
         data, used = None, None
-        if precision != source.precision:
-            step: dict[str, Any] = {"do": "quantize", "to": precision, "by": _BY}
-            if needs_calibration(source, precision):
+        if scheme.precision != source.precision:
+            step: dict[str, Any] = {"do": "quantize", "to": scheme.encode(), "by": _BY}
+            if needs_calibration(source, scheme):
                 assert calibration is not None
                 data, used = calibration_of(calibration)
                 step |= {"ranges": "min-max", "weights": "int8 per channel", "activations": "int8"}
             steps.append(step)
             versions |= versions_of({"ai-edge-quantizer": "tflite", "ai-edge-litert": "tflite"})
-        return data, Recipe(source.sha256, source.format, "tflite", precision, tuple(steps), used, versions)
+        return data, Recipe(source.sha256, source.format, "tflite", scheme.precision, tuple(steps), used, versions)

@@ -274,3 +274,13 @@ def test_the_hash_is_of_the_content() -> None:
     ]  # fmt: skip
     assert len({a.sha256, *(other.sha256 for other in others)}) == 5
     assert a.inputs_sha256 == others[1].inputs_sha256 == others[1].sha256
+
+
+def test_a_selection_keeps_targets_and_slices_in_step() -> None:
+    values = np.arange(4, dtype=np.float32)
+    data = Dataset({"x": values}, targets=values * 10, slices={"dark": np.array([True, False, True, False])})
+    chosen = data.select([3, 0])
+    assert chosen.targets is not None
+    assert chosen.targets.tolist() == [30, 0]
+    assert chosen.slices["dark"].tolist() == [False, True]
+    assert len({data.sha256, Dataset({"x": values}).sha256, Dataset({"x": values}, targets=values).sha256}) == 3

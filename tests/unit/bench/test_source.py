@@ -15,6 +15,7 @@ from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets.base import Recipe, Variant
+from edgeship.targets.scheme import Scheme
 
 IMAGE = TensorSpec("image", "float32", (1, 4))
 
@@ -39,10 +40,10 @@ class FakeTarget:
         return "no such precision" if precision == "int4" else None
 
     def build(
-        self, source: ModelFacts, precision: str, calibration: Dataset | None, folder: Path, reporter: Reporter
+        self, source: ModelFacts, scheme: Scheme, calibration: Dataset | None, folder: Path, reporter: Reporter
     ) -> Variant:
-        self.built.append((precision, calibration is not None))
-        recipe = Recipe(source.sha256, source.format, self.name, precision, ())
+        self.built.append((scheme.precision, calibration is not None))
+        recipe = Recipe(source.sha256, source.format, self.name, scheme.precision, ())
         return Variant(folder / "m", recipe, folder / "r", (IMAGE,), (IMAGE,), 50, "cd" * 32)
 
     def as_is(self, source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:

@@ -16,6 +16,7 @@ from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets import registry
 from edgeship.targets.base import Variant
+from edgeship.targets.scheme import Scheme
 from tests.simulators import inline
 from tests.simulators.models import SHAPE, pair_tflite, samples, source, tiny_onnx, tiny_tflite
 
@@ -42,7 +43,9 @@ def data(n: int = 200) -> Dataset:
 def built(folder: Path, format_name: str = "tflite", calibration: Dataset | None = None) -> tuple[Any, Variant]:
     maker: Any = tiny_tflite if format_name == "tflite" else tiny_onnx
     facts = registry.inspect(maker(folder / f"m.{format_name}", "float32").path)
-    variant = registry.target(format_name).build(facts, "int8", calibration or data(100), folder / "c", Reporter())
+    variant = registry.target(format_name).build(
+        facts, Scheme("int8"), calibration or data(100), folder / "c", Reporter()
+    )
     return facts, variant
 
 
@@ -161,7 +164,7 @@ def probed(made: golden.GoldenFile, variant: Variant, folder: Path) -> float:
 
 def test_other_tasks_have_no_labels_and_are_compared_by_distance(tmp_path: Path) -> None:
     facts = registry.inspect(pair_tflite(tmp_path / "m.tflite").path)
-    variant = registry.target("tflite").build(facts, "float32", None, tmp_path / "c", Reporter())
+    variant = registry.target("tflite").build(facts, Scheme("float32"), None, tmp_path / "c", Reporter())
     rng = np.random.default_rng(0)
     pairs = Dataset({name: rng.random((20, 1, 4)).astype(np.float32) for name in ("a", "b")})
     verdict = quality.check(facts, variant, pairs, Budget())

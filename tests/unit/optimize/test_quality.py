@@ -16,6 +16,7 @@ from edgeship.optimize.quality import Verdict, agreeing, judge, signed
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets import registry
+from edgeship.targets.scheme import Scheme
 from tests.simulators import inline
 from tests.simulators.models import SHAPE, samples, tiny_onnx, tiny_tflite
 
@@ -186,12 +187,12 @@ def test_a_good_variant_passes_and_a_wrongly_calibrated_one_does_not(
     maker = tiny_tflite if format_name == "tflite" else tiny_onnx
     facts = registry.inspect(maker(tmp_path / f"m.{format_name}", "float32").path)
     target, folder = registry.target(format_name), tmp_path / "c"
-    good = target.build(facts, "int8", data(100), folder, Reporter())
+    good = target.build(facts, Scheme("int8"), data(100), folder, Reporter())
     verdict = quality.check(facts, good, data(), Budget(), threads=1, reporter=Reporter())
     assert verdict.passed
     assert verdict.agreement > 0.98
     wrong = Dataset({"image": data(100).inputs["image"] / np.float32(255)})
-    bad = target.build(facts, "int8", wrong, folder, Reporter())
+    bad = target.build(facts, Scheme("int8"), wrong, folder, Reporter())
     assert not quality.check(facts, bad, data(), Budget()).passed
 
 
@@ -199,7 +200,7 @@ def test_metrics_need_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     inline.patch(monkeypatch)
     facts = registry.inspect(tiny_tflite(tmp_path / "m.tflite").path)
-    variant = registry.target("tflite").build(facts, "int8", None, tmp_path / "c", Reporter())
+    variant = registry.target("tflite").build(facts, Scheme("int8"), None, tmp_path / "c", Reporter())
     bare = replace(data(), labels=None)
     with pytest.raises(UsageError, match="needs labels") as caught:
         quality.check(facts, variant, bare, Budget(), metric="top1")

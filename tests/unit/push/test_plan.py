@@ -16,7 +16,8 @@ from edgeship.model import ModelFacts
 from edgeship.push.plan import Build, choose, plan, size_error
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
-from edgeship.targets.base import PRECISIONS, Target, Variant
+from edgeship.targets.base import Target, Variant
+from edgeship.targets.scheme import PRECISIONS, Scheme
 
 
 class OnlyReachable:
@@ -34,7 +35,7 @@ class OnlyReachable:
         return None if precision in self.precisions else "no such precision"
 
     def build(
-        self, source: ModelFacts, precision: str, calibration: Dataset | None, folder: Path, reporter: Reporter
+        self, source: ModelFacts, scheme: Scheme, calibration: Dataset | None, folder: Path, reporter: Reporter
     ) -> Variant:
         raise AssertionError(source)
 

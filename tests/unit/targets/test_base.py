@@ -14,6 +14,7 @@ from edgeship.model import ModelFacts
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets import base, registry
 from edgeship.targets.base import Recipe, Variant, dequantize_output, quantize_input
+from edgeship.targets.scheme import Scheme
 
 RECIPE = Recipe(
     "a" * 64, "keras", "tflite", "int8", ({"do": "keras-export", "batch": 1}, {"do": "quantize"}),
@@ -85,25 +86,25 @@ def test_another_number_of_elements_is_refused() -> None:
 
 def test_no_calibration_data_no_int8() -> None:
     with pytest.raises(UsageError, match="needs calibration data") as caught:
-        base.check_request(registry.target("tflite"), SOURCE, "int8", None)
+        base.check_request(registry.target("tflite"), SOURCE, Scheme("int8"), None)
     assert caught.value.exit_code == 2
     assert "--calibration" in str(caught.value.hint)
-    base.check_request(registry.target("tflite"), SOURCE, "int8", DATA)
-    base.check_request(registry.target("tflite"), SOURCE, "float16", None)
+    base.check_request(registry.target("tflite"), SOURCE, Scheme("int8"), DATA)
+    base.check_request(registry.target("tflite"), SOURCE, Scheme("float16"), None)
 
 
 def test_what_is_int8_already_needs_none_and_becomes_nothing_else() -> None:
     source = replace(SOURCE, format="tflite", precision="int8")
-    base.check_request(registry.target("tflite"), source, "int8", None)
+    base.check_request(registry.target("tflite"), source, Scheme("int8"), None)
     with pytest.raises(UsageError, match="int8 already"):
-        base.check_request(registry.target("tflite"), source, "float32", None)
+        base.check_request(registry.target("tflite"), source, Scheme("float32"), None)
 
 
 def test_unknown_and_unreachable_precisions_are_refused() -> None:
     with pytest.raises(UsageError, match="unknown precision 'int3'"):
-        base.check_request(registry.target("tflite"), SOURCE, "int3", None)
+        base.check_request(registry.target("tflite"), SOURCE, Scheme("int3"), None)
     with pytest.raises(UsageError, match="cannot be built: ONNX Runtime runs float16"):
-        base.check_request(registry.target("onnx"), SOURCE, "float16", None)
+        base.check_request(registry.target("onnx"), SOURCE, Scheme("float16"), None)
 
 
 def test_calibration_is_a_seeded_draw_of_at_most_a_thousand_without_labels() -> None:

@@ -13,6 +13,7 @@ from edgeship.errors import ConversionError, InputError, UsageError
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
 from edgeship.targets import answers, registry
+from edgeship.targets.scheme import Scheme
 from tests.simulators import inline
 from tests.simulators.models import SHAPE, samples, source, tiny_onnx, tiny_tflite
 
@@ -60,7 +61,7 @@ def test_a_source_answers_in_the_engine(tmp_path: Path, format_name: str) -> Non
     facts = registry.inspect(maker(tmp_path / f"m.{format_name}", "float32", dynamic=True).path)
     x, labels = samples(30)
     data = Dataset({"image": x.reshape(30, *SHAPE)}, labels)
-    variant = registry.target(format_name).build(facts, "int8", data, tmp_path / "c", Reporter())
+    variant = registry.target(format_name).build(facts, Scheme("int8"), data, tmp_path / "c", Reporter())
     registry.prepare(facts, [data], tmp_path / "c")  # nothing to do for these
     (answer,) = registry.source_answers(facts, variant, data, Reporter())
     assert answer.shape == (30, 1, 10)
@@ -69,7 +70,7 @@ def test_a_source_answers_in_the_engine(tmp_path: Path, format_name: str) -> Non
 
 def test_answers_are_kept_by_model_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = registry.inspect(tiny_tflite(tmp_path / "m.tflite").path)
-    variant = registry.target("tflite").build(facts, "int8", None, tmp_path / "c", Reporter())
+    variant = registry.target("tflite").build(facts, Scheme("int8"), None, tmp_path / "c", Reporter())
     x, labels = samples(10)
     data = Dataset({"image": x.reshape(10, *SHAPE)}, labels)
     (first,) = answers.of_variant(variant, data)
@@ -80,7 +81,7 @@ def test_answers_are_kept_by_model_and_data(tmp_path: Path, monkeypatch: pytest.
 
 def test_data_of_another_model_is_an_error(tmp_path: Path) -> None:
     facts = registry.inspect(tiny_tflite(tmp_path / "m.tflite").path)
-    variant = registry.target("tflite").build(facts, "int8", None, tmp_path / "c", Reporter())
+    variant = registry.target("tflite").build(facts, Scheme("int8"), None, tmp_path / "c", Reporter())
     with pytest.raises(ConversionError, match="the samples lack image; they have other"):
         answers.of_variant(variant, Dataset({"other": np.zeros((2, 3), np.float32)}))
 
@@ -99,7 +100,7 @@ def test_what_the_engine_notes_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         return answers.Loaded(loaded.inputs, loaded.outputs, ("optimizations disabled: a reason",))
 
     monkeypatch.setattr(answers, "load", noting)
-    variant = registry.target("tflite").build(facts, "int8", None, tmp_path / "c", Told())
+    variant = registry.target("tflite").build(facts, Scheme("int8"), None, tmp_path / "c", Told())
     assert variant.notes == ("optimizations disabled: a reason",)
     assert "tflite int8: optimizations disabled: a reason" in told[0]
 
@@ -108,4 +109,4 @@ def test_outputs_that_differ_from_the_sources_are_refused(tmp_path: Path, monkey
     facts = registry.inspect(tiny_tflite(tmp_path / "m.tflite").path)
     monkeypatch.setattr(answers, "load", lambda *_: answers.Loaded(facts.inputs, (), ()))
     with pytest.raises(ConversionError, match="its outputs are"):
-        registry.target("tflite").build(facts, "int8", None, tmp_path / "c", Reporter())
+        registry.target("tflite").build(facts, Scheme("int8"), None, tmp_path / "c", Reporter())

@@ -20,6 +20,7 @@ from edgeship.optimize import golden, quality
 from edgeship.reporter import Reporter
 from edgeship.targets import answers, cache, child, registry
 from edgeship.targets.keras import export
+from edgeship.targets.scheme import Scheme
 from tests.simulators import keras_models
 
 pytestmark = pytest.mark.slow
@@ -128,7 +129,7 @@ def test_every_form_answers_like_the_keras_model(
     digits: Digits, format_name: str, precision: str, worst: float, alike: float
 ) -> None:
     target = registry.target(format_name)
-    variant = target.build(digits.facts, precision, digits.calibration, digits.folder, Reporter())
+    variant = target.build(digits.facts, Scheme(precision), digits.calibration, digits.folder, Reporter())
     (spec,) = variant.inputs
     assert (spec.name, spec.shape) == ("image", (1, 28, 28, 1))
     assert spec.dtype == ("int8" if (format_name, precision) == ("tflite", "int8") else "float32")
@@ -154,7 +155,7 @@ def test_calibration_in_the_wrong_scale_fails_the_check_and_the_probe(
     digits: Digits, format_name: str, scale: float
 ) -> None:
     wrong = Dataset({"image": (digits.calibration.inputs["image"] * np.float32(scale))})
-    variant = registry.target(format_name).build(digits.facts, "int8", wrong, digits.folder, Reporter())
+    variant = registry.target(format_name).build(digits.facts, Scheme("int8"), wrong, digits.folder, Reporter())
     verdict = quality.check(digits.facts, variant, digits.evaluation, Budget())
     assert not verdict.passed
     forced = golden.make(digits.facts, variant, digits.evaluation, verdict=None)
@@ -173,7 +174,9 @@ def agreement_of(digits: Digits, variant: Any) -> float:
 
 
 def test_a_good_release_keeps_its_golden_agreement_two_steps_off(digits: Digits) -> None:
-    variant = registry.target("tflite").build(digits.facts, "int8", digits.calibration, digits.folder, Reporter())
+    variant = registry.target("tflite").build(
+        digits.facts, Scheme("int8"), digits.calibration, digits.folder, Reporter()
+    )
     verdict = quality.check(digits.facts, variant, digits.evaluation, Budget())
     made = golden.make(digits.facts, variant, digits.evaluation, verdict=verdict)
     assert made.golden.samples == 16
@@ -201,7 +204,7 @@ def test_other_models_convert_to_both_formats(
         patch.setattr(child, "run", keras_models.exported(models, name))
         registry.prepare(facts, [data], folder)
     for target in registry.targets().values():
-        variant = target.build(facts, "float32", None, folder, Reporter())
+        variant = target.build(facts, Scheme("float32"), None, folder, Reporter())
         assert {s.name: s.shape for s in variant.inputs} == inputs
         assert {s.shape for s in variant.outputs} == set(outputs.values())
         if name == "two":
@@ -270,7 +273,7 @@ def test_without_onnx_only_tflite_is_made(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_no_calibration_data_no_int8(digits: Digits) -> None:
     with pytest.raises(UsageError, match="needs calibration data"):
-        registry.target("tflite").build(digits.facts, "int8", None, digits.folder, Reporter())
+        registry.target("tflite").build(digits.facts, Scheme("int8"), None, digits.folder, Reporter())
 
 
 def test_what_was_exported_is_found_again(digits: Digits) -> None:

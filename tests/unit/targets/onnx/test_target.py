@@ -12,6 +12,7 @@ from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, InputError, UsageError
 from edgeship.reporter import Reporter
 from edgeship.targets import answers, registry
+from edgeship.targets.scheme import Scheme
 from tests.simulators import inline
 from tests.simulators.models import SHAPE, pair_onnx, samples, source, tiny_onnx
 
@@ -42,7 +43,7 @@ def rewrite(path: Path, change: Any) -> Path:
 
 
 def build(path: Path, precision: str, calibration: Dataset | None = None) -> Any:
-    return ONNX.build(ONNX.inspect(path), precision, calibration, path.parent / "c", Reporter())
+    return ONNX.build(ONNX.inspect(path), Scheme(precision), calibration, path.parent / "c", Reporter())
 
 
 @pytest.mark.parametrize("precision", ["int8", "float32"])
@@ -61,7 +62,7 @@ def test_facts_are_those_of_the_file(tmp_path: Path, precision: Any) -> None:
 def test_an_open_batch_is_fixed_at_one(tmp_path: Path) -> None:
     facts = ONNX.inspect(tiny_onnx(tmp_path / "m.onnx", "float32", dynamic=True).path)
     assert (facts.open_shapes, facts.inputs[0].shape) == (True, SHAPE)
-    variant = ONNX.build(facts, "float32", None, tmp_path / "c", Reporter())
+    variant = ONNX.build(facts, Scheme("float32"), None, tmp_path / "c", Reporter())
     assert variant.inputs[0].shape == SHAPE
     assert not ONNX.inspect(variant.path).open_shapes
     (answer,) = answers.of_variant(variant, data(5))
@@ -162,7 +163,7 @@ def test_external_data_beside_the_model_is_part_of_it(tmp_path: Path) -> None:
     facts = ONNX.inspect(path)
     assert facts.companions == (tmp_path / "net.data",)
     assert facts.bytes == path.stat().st_size + (tmp_path / "net.data").stat().st_size
-    variant = ONNX.build(facts, "float32", None, tmp_path / "c", Reporter())
+    variant = ONNX.build(facts, Scheme("float32"), None, tmp_path / "c", Reporter())
     assert not ONNX.inspect(variant.path).companions
     (answer,) = answers.of_variant(variant, data(5))
     assert np.allclose(answer[:, 0], source(samples(5)[0]), atol=1e-4)
@@ -236,8 +237,8 @@ def test_branches_pass_as_float_and_are_refused_as_int8(tmp_path: Path) -> None:
     assert facts.operators["Softmax"] == 2
     calibration = Dataset({**data().inputs, "flag": np.ones((40, 1), np.bool_)})
     with pytest.raises(ConversionError, match="holds If, whose inner graphs"):
-        ONNX.build(facts, "int8", calibration, tmp_path / "c", Reporter())
-    ONNX.build(facts, "float32", None, tmp_path / "c", Reporter())
+        ONNX.build(facts, Scheme("int8"), calibration, tmp_path / "c", Reporter())
+    ONNX.build(facts, Scheme("float32"), None, tmp_path / "c", Reporter())
 
 
 def set_axis(axis: int, **value: Any) -> Any:

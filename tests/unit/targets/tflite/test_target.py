@@ -15,6 +15,7 @@ from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets import answers, child, registry
 from edgeship.targets.base import Recipe
+from edgeship.targets.scheme import Scheme
 from edgeship.targets.tflite import shapes
 from edgeship.targets.tflite.reader import read
 from tests.simulators import inline
@@ -72,7 +73,7 @@ def test_two_inputs_and_outputs_go_by_the_signatures_names(tmp_path: Path) -> No
 
 def test_a_model_goes_as_it_is(tmp_path: Path) -> None:
     tiny = tiny_tflite(tmp_path / "m.tflite")
-    variant = TFLITE.build(TFLITE.inspect(tiny.path), "int8", None, tmp_path / "c", Reporter())
+    variant = TFLITE.build(TFLITE.inspect(tiny.path), Scheme("int8"), None, tmp_path / "c", Reporter())
     assert variant.path.read_bytes() == tiny.path.read_bytes()
     assert (variant.sha256, variant.bytes) == (tiny.sha256, tiny.path.stat().st_size)
     assert variant.recipe.steps == ()
@@ -88,7 +89,7 @@ def test_a_float_model_is_quantized_in_its_own_format(
 ) -> None:
     facts = TFLITE.inspect(tiny_tflite(tmp_path / "m.tflite", "float32").path)
     evaluation = data(60)
-    variant = TFLITE.build(facts, precision, data(40), tmp_path / "c", Reporter())
+    variant = TFLITE.build(facts, Scheme(precision), data(40), tmp_path / "c", Reporter())
     assert (variant.format, variant.precision, variant.inputs[0].dtype) == ("tflite", precision, input_dtype)
     assert variant.inputs[0].name == "image"
     assert TFLITE.inspect(variant.path).precision == precision
@@ -102,7 +103,7 @@ def test_a_float_model_is_quantized_in_its_own_format(
 
 def test_a_child_quantizes_and_the_recipe_lies_beside(tmp_path: Path) -> None:
     facts = TFLITE.inspect(tiny_tflite(tmp_path / "m.tflite", "float32").path)
-    variant = TFLITE.build(facts, "int8", data(), tmp_path / "c", Reporter())
+    variant = TFLITE.build(facts, Scheme("int8"), data(), tmp_path / "c", Reporter())
     recipe = Recipe.parse(variant.recipe_path.read_bytes())
     assert recipe == variant.recipe
     assert recipe.source_sha256 == facts.sha256
@@ -114,9 +115,9 @@ def test_a_child_quantizes_and_the_recipe_lies_beside(tmp_path: Path) -> None:
 
 def test_the_same_thing_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = TFLITE.inspect(tiny_tflite(tmp_path / "m.tflite", "float32").path)
-    first = TFLITE.build(facts, "int8", data(), tmp_path / "c", Reporter())
+    first = TFLITE.build(facts, Scheme("int8"), data(), tmp_path / "c", Reporter())
     monkeypatch.setattr(child, "run", None)  # a second conversion would call it
-    second = TFLITE.build(facts, "int8", data(), tmp_path / "c", Reporter())
+    second = TFLITE.build(facts, Scheme("int8"), data(), tmp_path / "c", Reporter())
     assert (first.cached, second.cached) == (False, True)
     assert (second.sha256, second.path) == (first.sha256, first.path)
 
@@ -127,14 +128,16 @@ def test_every_sample_counts_for_the_ranges(tmp_path: Path) -> None:
     x, _ = samples(60)
     dark = x * 0.25
     dark[3] = x[3] / x[3].max()
-    variant = TFLITE.build(facts, "int8", Dataset({"image": dark.reshape(60, *SHAPE)}), tmp_path / "c", Reporter())
+    variant = TFLITE.build(
+        facts, Scheme("int8"), Dataset({"image": dark.reshape(60, *SHAPE)}), tmp_path / "c", Reporter()
+    )
     assert variant.inputs[0].scale == pytest.approx(1 / 255, rel=1e-3)
 
 
 def test_without_calibration_data_there_is_no_int8(tmp_path: Path) -> None:
     facts = TFLITE.inspect(tiny_tflite(tmp_path / "m.tflite", "float32").path)
     with pytest.raises(UsageError, match="needs calibration data"):
-        TFLITE.build(facts, "int8", None, tmp_path / "c", Reporter())
+        TFLITE.build(facts, Scheme("int8"), None, tmp_path / "c", Reporter())
     assert not (tmp_path / "c").exists()
 
 
@@ -143,7 +146,7 @@ def test_a_file_without_a_signature_is_quantized_by_its_tensors_names(tmp_path: 
     facts = TFLITE.inspect(tiny.path)
     assert facts.notes
     name = facts.inputs[0].name
-    variant = TFLITE.build(facts, "int8", data(name=name), tmp_path / "c", Reporter())
+    variant = TFLITE.build(facts, Scheme("int8"), data(name=name), tmp_path / "c", Reporter())
     assert (variant.inputs[0].name, variant.inputs[0].dtype) == (name, "int8")
 
 
@@ -151,7 +154,7 @@ def test_an_open_batch_becomes_one_in_place(tmp_path: Path) -> None:
     tiny = tiny_tflite(tmp_path / "m.tflite", "float32", dynamic=True)
     facts = TFLITE.inspect(tiny.path)
     assert facts.open_shapes
-    variant = TFLITE.build(facts, "float32", None, tmp_path / "c", Reporter())
+    variant = TFLITE.build(facts, Scheme("float32"), None, tmp_path / "c", Reporter())
     assert variant.bytes == facts.bytes
     assert variant.sha256 != facts.sha256
     assert [step["do"] for step in variant.recipe.steps] == ["fix-shapes"]
@@ -213,7 +216,7 @@ def test_an_operator_that_the_engine_lacks_is_a_conversion_error(tmp_path: Path)
 
     facts = TFLITE.inspect(write_tree(tmp_path / "m.tflite", change))
     with pytest.raises(ConversionError, match=r"m\.tflite"):
-        TFLITE.build(facts, "float32", None, tmp_path / "c", Reporter())
+        TFLITE.build(facts, Scheme("float32"), None, tmp_path / "c", Reporter())
 
 
 def test_a_damaged_file_crashes_the_child_at_worst(tmp_path: Path) -> None:
@@ -227,7 +230,7 @@ def test_a_damaged_file_crashes_the_child_at_worst(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.tflite"
         path.write_bytes(changed)
         with contextlib.suppress(InputError, ConversionError, UsageError):
-            TFLITE.build(TFLITE.inspect(path), "int8", None, tmp_path / "c", Reporter())
+            TFLITE.build(TFLITE.inspect(path), Scheme("int8"), None, tmp_path / "c", Reporter())
 
 
 def test_a_source_that_changes_under_way_is_refused(tmp_path: Path) -> None:
@@ -235,7 +238,7 @@ def test_a_source_that_changes_under_way_is_refused(tmp_path: Path) -> None:
     facts = TFLITE.inspect(tiny.path)
     tiny_tflite(tiny.path, "float32", bad=True)
     with pytest.raises(InputError, match="it changed while"):
-        TFLITE.build(facts, "float32", None, tmp_path / "c", Reporter())
+        TFLITE.build(facts, Scheme("float32"), None, tmp_path / "c", Reporter())
 
 
 def test_what_is_reachable() -> None:

@@ -1,0 +1,96 @@
+"""What a user or a search asks of a quantizer: a Scheme. It is data, part of a recipe, and says nothing of a format."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgeship.errors import UsageError
+
+#: float32, float16: weights. dynamic: int8 weights, activations quantized as they come. int8-weights: int8 weights,
+#: computed in float. int8: weights and activations, calibrated. int16x8: int16 activations, int8 weights, calibrated.
+PRECISIONS = ("float32", "float16", "dynamic", "int8-weights", "int8", "int16x8")
+CALIBRATED = ("int8", "int16x8")
+
+#: How the range of an activation is chosen from what calibration saw.
+RANGES = ("min-max", "moving-average", "percentile", "entropy", "mse")
+
+#: Types of the inputs and outputs: what the format's quantizer makes of itself, or this.
+ENDPOINTS = ("default", "int8", "float32")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a float model is to be quantized.
+
+    Attributes:
+        precision: one of `PRECISIONS`.
+        ranges: one of `RANGES`; of calibrated precisions.
+        per_channel: a scale for each channel of a weight, else one for all of it.
+        symmetric: activations with zero point 0; int16x8 always is.
+        endpoints: one of `ENDPOINTS`; of int8.
+        keep: layers that stay in float: names of the tensors that they write, in the float model of the format.
+
+    Raises:
+        UsageError: a word that is not known.
+    """
+
+    precision: str
+    ranges: str = "min-max"
+    per_channel: bool = True
+    symmetric: bool = False
+    endpoints: str = "default"
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for value, known, what in (
+            (self.precision, PRECISIONS, "precision"), (self.ranges, RANGES, "choice of ranges"),
+            (self.endpoints, ENDPOINTS, "type of inputs and outputs"),
+        ):  # fmt: skip
+            if value not in known:
+                close = difflib.get_close_matches(value, known, n=1)
+                raise UsageError(
+                    f"unknown {what} {value!r}" + (f"; did you mean {close[0]!r}?" if close else ""),
+                    hint=f"known are {', '.join(known)}",
+                )
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it takes representative data."""
+        return self.precision in CALIBRATED
+
+    @property
+    def name(self) -> str:
+        """For people: `int8`, `int8 percentile per-tensor, 2 layers float32`."""
+        words = [self.precision]
+        if self.calibrated and self.ranges != "min-max":
+            words.append(self.ranges)
+        if not self.per_channel:
+            words.append("per-tensor")
+        if self.symmetric and self.precision == "int8":
+            words.append("symmetric")
+        if self.endpoints != "default":
+            words.append(f"{self.endpoints} in and out")
+        name = " ".join(words)
+        return name + (f", {len(self.keep)} layer{'s' * (len(self.keep) > 1)} float32" if self.keep else "")
+
+    def encode(self) -> dict[str, Any]:
+        """To what `json.dumps` takes.
+
+        What is as by default is left out: a setting that is added later moves no recipe's hash.
+        """
+        given = dataclasses.asdict(self) | {"keep": list(self.keep)}
+        usual = dataclasses.asdict(Scheme(self.precision)) | {"keep": []}
+        return {key: value for key, value in given.items() if key == "precision" or value != usual[key]}
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Scheme:
+        """From what `encode` gave. Raises UsageError."""
+        given: dict[str, Any] = {key: tuple(map(str, value)) if key == "keep" else value for key, value in data.items()}
+        try:
+            return cls(**given)
+        except TypeError as error:
+            raise UsageError(f"not a scheme: {error}") from error
