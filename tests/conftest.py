@@ -1,10 +1,18 @@
-"""What the machine must have: outside of CI a test whose programs are missing is skipped, with `CI=true` it fails."""
+"""What the machine must have: outside of CI a test whose programs are missing is skipped, with `CI=true` it fails.
+
+A shell starts what it puts in the background with SIGINT ignored, and so would be every process that a test starts:
+tests of Ctrl-C would wait for ever. Here it is what a terminal gives.
+"""
 
 import os
+import signal
 
 import pytest
 
 from edgeship.lab import sshd
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
