@@ -13,10 +13,9 @@ from edgeship.dataset import Dataset
 from edgeship.errors import UsageError
 from edgeship.model import ModelFacts, detect_format
 from edgeship.reporter import Reporter
-from edgeship.targets import answers
+from edgeship.targets import answers, routes
 from edgeship.targets.base import Target, Variant
 from edgeship.targets.build import read_facts
-from edgeship.targets.keras import export
 from edgeship.targets.onnx.target import OnnxTarget
 from edgeship.targets.tflite.target import TfliteTarget
 
@@ -51,33 +50,20 @@ def inspect(path: Path) -> ModelFacts:
 
 
 def prepare(source: ModelFacts, data: Sequence[Dataset], folder: Path) -> None:
-    """Make in one go what a framework that is slow to start will be asked for: call it before `build` and the check.
-
-    For a Keras source, one TensorFlow child makes both float models and the answers to each of `data`; for others there
-    is nothing to do. Raises ConversionError, InputError, MissingExtra.
-    """
-    if source.format == "keras":
-        export.prepare(source, data, folder)
+    """As `routes.prepare`."""
+    routes.prepare(source, data, folder)
 
 
 def source_answers(
     source: ModelFacts, variant: Variant, data: Dataset, reporter: Reporter
 ) -> tuple[FloatArray, ...]:  # fmt: skip
-    """The source model's own answers, real values.
-
-    A Keras source answers in TensorFlow, once; a TFLite or ONNX source in the engine, as it is, with a batch of 1.
+    """The source model's own answers (`routes.answers`), in the order and shapes of `variant.outputs`.
 
     Returns:
-        One float32 array [n, *output.shape] an output, in the order and shapes of `variant.outputs`.
+        One float32 array [n, *output.shape] an output.
 
     Raises:
         ConversionError: the outputs of source and variant do not correspond, or the engine failed.
     """
-    folder = variant.cache
-    if source.format == "keras":
-        named: Mapping[str, FloatArray] = export.answers(source, data, folder)
-    else:
-        plain = target(source.format).as_is(source, folder, reporter)
-        arrays = answers.of_variant(plain, data, reporter=reporter)
-        named = {spec.name: array for spec, array in zip(plain.outputs, arrays, strict=True)}
+    named = routes.answers(source, data, variant.cache, reporter)
     return answers.align(named, variant.outputs, str(source.path))

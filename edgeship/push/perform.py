@@ -32,7 +32,7 @@ from edgeship.release.build import Draft, DraftVariant, PublishedRelease, publis
 from edgeship.release.repository import Repository
 from edgeship.reporter import Reporter, Step
 from edgeship.runtime.manifest import Manifest
-from edgeship.targets import registry
+from edgeship.targets import registry, routes
 from edgeship.targets.base import Variant
 from edgeship.targets.scheme import Scheme
 
@@ -91,12 +91,12 @@ class Performer:
 
     def _prepare(self, plan: Plan, evaluation: Dataset) -> None:
         """What TensorFlow is started for, once for all variants; a line of its own, since it takes the longest."""
-        if plan.source.format != "keras":
+        if not routes.prepares(plan.source):
             return
         step = Step("export")
         self._reporter.started(step)
         registry.prepare(plan.source, [evaluation], self._variants)
-        self._reporter.finished(step, "keras → float models, and the source model's own answers")
+        self._reporter.finished(step, f"{plan.source.format} → float models, and the source model's own answers")
 
     def _publish(self, plan: Plan, drafts: Sequence[DraftVariant]) -> PublishedRelease:
         skipped = self._options.skip_check

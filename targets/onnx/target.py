@@ -8,15 +8,14 @@ from typing import Any
 from edgeship.dataset import Dataset
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
-from edgeship.targets import child
+from edgeship.targets import child, routes
 from edgeship.targets.base import Recipe, Variant, calibration_of, check_request, needs_calibration, versions_of
 from edgeship.targets.build import Made, make, read_facts
-from edgeship.targets.keras import export
+from edgeship.targets.onnx import plain
 from edgeship.targets.scheme import Scheme
 
 OPSET = 17
-_SOURCES = ("keras", "onnx")
-_INSPECT, _PERFORM = "edgeship.targets.onnx.inspect", "edgeship.targets.onnx.perform"
+_INSPECT = "edgeship.targets.onnx.inspect"
 _BY = "onnxruntime.quantization/2"  # raised when what the step makes changes
 _UNSUPPORTED = {
     "float16": "ONNX Runtime runs float16 on a processor by casting every operator to float32 and back",
@@ -27,7 +26,7 @@ _UNSUPPORTED = {
 
 
 class OnnxTarget:
-    """Builds `.onnx` files from Keras and ONNX sources."""
+    """Builds `.onnx` files from every source that has a route to ONNX."""
 
     name = "onnx"
 
@@ -38,9 +37,7 @@ class OnnxTarget:
 
     def reachable(self, source_format: str, precision: str) -> str | None:
         """None where it can be built, else why not."""
-        if source_format not in _SOURCES:
-            return f"no conversion from {source_format} to onnx: it is built from {' or '.join(_SOURCES)}"
-        return _UNSUPPORTED.get(precision)
+        return routes.unreachable(source_format, "onnx") or _UNSUPPORTED.get(precision)
 
     def build(
         self, source: ModelFacts, scheme: Scheme, calibration: Dataset | None, folder: Path, reporter: Reporter
@@ -50,9 +47,9 @@ class OnnxTarget:
         data, recipe = self.plan(source, scheme, calibration)
 
         def perform(work: Path) -> Made:
-            float_model = export.exported(source, "onnx", folder) if source.format == "keras" else source.path
+            float_model = routes.float_model(source, "onnx", folder, reporter)
             return Made(
-                _PERFORM,
+                plain.PERFORM,
                 {"path": str(float_model.resolve()), "scheme": scheme.encode(), "from": source.precision,
                  "prepare": True},
                 data, work, child.CONVERT,
@@ -62,25 +59,16 @@ class OnnxTarget:
 
     def as_is(self, source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:
         """The source itself, with nothing changed but an open batch. Raises ConversionError, InputError."""
-        request = {
-            "path": str(source.path.resolve()), "scheme": Scheme(source.precision).encode(), "from": source.precision,
-            "prepare": False,
-        }  # fmt: skip
-        step = {"do": "fix-shapes", "batch": 1}
-        recipe = Recipe(source.sha256, "onnx", "onnx", source.precision, (step,), None, versions_of({"onnx": "onnx"}))
-        return make(
-            recipe, source, "model.onnx", lambda work: Made(_PERFORM, request, None, work, child.CONVERT),
-            folder, reporter,
-        )  # fmt: skip
+        return plain.as_is(source, folder, reporter)
 
     def plan(
         self, source: ModelFacts, scheme: Scheme, calibration: Dataset | None
     ) -> tuple[Dataset | None, Recipe]:  # fmt: skip
         """The samples to calibrate with and the recipe; nothing is touched."""
-        steps: list[dict[str, Any]] = [export.step("onnx")] if source.format == "keras" else []
+        route = routes.route(source.format, "onnx")
+        steps = [dict(step) for step in route.steps(source)]
         steps.append({"do": "prepare", "batch": 1, "opset": OPSET, "simplify": "onnxsim"})
-        versions = export.versions() if source.format == "keras" else {}
-        versions |= versions_of({"onnx": "onnx", "onnxsim": "onnx"})
+        versions = {**route.versions(), **versions_of({"onnx": "onnx", "onnxsim": "onnx"})}
         data, used = None, None
         if scheme.precision != source.precision:
             step: dict[str, Any] = {"do": "quantize", "to": scheme.encode(), "by": _BY}

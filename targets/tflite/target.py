@@ -8,20 +8,19 @@ from typing import Any
 from edgeship.dataset import Dataset
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
-from edgeship.targets import child
+from edgeship.targets import child, routes
 from edgeship.targets.base import Recipe, Variant, calibration_of, check_request, needs_calibration, versions_of
 from edgeship.targets.build import Made, make, read_facts
-from edgeship.targets.keras import export
 from edgeship.targets.scheme import Scheme
+from edgeship.targets.tflite import plain
 
-_SOURCES = ("keras", "tflite")
 _BUILDS = ("float32", "float16", "dynamic", "int8")
-_INSPECT, _PERFORM = "edgeship.targets.tflite.inspect", "edgeship.targets.tflite.perform"
+_INSPECT = "edgeship.targets.tflite.inspect"
 _BY = "ai-edge-quantizer/2"  # raised when what the step makes changes
 
 
 class TfliteTarget:
-    """Builds `.tflite` files from Keras and TFLite sources."""
+    """Builds `.tflite` files from every source that has a route to TFLite."""
 
     name = "tflite"
 
@@ -31,9 +30,9 @@ class TfliteTarget:
 
     def reachable(self, source_format: str, precision: str) -> str | None:
         """None where it can be built, else why not."""
-        if source_format in _SOURCES:
-            return None if precision in _BUILDS else f"edgeship does not make {precision} TFLite yet"
-        return f"no conversion from {source_format} to tflite yet: it is built from {' or '.join(_SOURCES)}"
+        if reason := routes.unreachable(source_format, "tflite"):
+            return reason
+        return None if precision in _BUILDS else f"edgeship does not make {precision} TFLite yet"
 
     def build(
         self, source: ModelFacts, scheme: Scheme, calibration: Dataset | None, folder: Path, reporter: Reporter
@@ -43,9 +42,9 @@ class TfliteTarget:
         data, recipe = self.plan(source, scheme, calibration)
 
         def perform(work: Path) -> Made:
-            float_model = export.exported(source, "tflite", folder) if source.format == "keras" else source.path
+            float_model = routes.float_model(source, "tflite", folder, reporter)
             return Made(
-                _PERFORM,
+                plain.PERFORM,
                 {"path": str(float_model.resolve()), "scheme": scheme.encode(), "from": source.precision},
                 data, work, child.CONVERT,
             )  # fmt: skip
@@ -54,19 +53,15 @@ class TfliteTarget:
 
     def as_is(self, source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:
         """The source itself, with nothing changed but an open batch. Raises ConversionError, InputError."""
-        return self.build(source, Scheme(source.precision), None, folder, reporter)
+        return plain.as_is(source, folder, reporter)
 
     def plan(
         self, source: ModelFacts, scheme: Scheme, calibration: Dataset | None
     ) -> tuple[Dataset | None, Recipe]:  # fmt: skip
         """The samples to calibrate with and the recipe; nothing is touched."""
-        steps: list[dict[str, Any]] = []
-        versions: dict[str, str] = {}
-        if source.format == "keras":
-            steps.append(export.step("tflite"))
-            versions |= export.versions()
-        elif source.open_shapes:
-            steps.append({"do": "fix-shapes", "batch": 1})
+        route = routes.route(source.format, "tflite")
+        steps = [dict(step) for step in route.steps(source)]
+        versions = dict(route.versions())
         data, used = None, None
         if scheme.precision != source.precision:
             step: dict[str, Any] = {"do": "quantize", "to": scheme.encode(), "by": _BY}

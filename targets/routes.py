@@ -1,0 +1,161 @@
+"""How a source of any format reaches a float model of TFLite or ONNX, and how it answers by itself.
+
+One table says which source reaches which format by which tool; targets, the registry and whoever builds ask here and
+know nothing of the frameworks behind it. To add a route, add a line to `ROUTES`; to add a source that answers in a
+framework of its own, add a line to `FRAMEWORKS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeship.dataset import Dataset
+from edgeship.errors import UsageError
+from edgeship.model import ModelFacts
+from edgeship.reporter import Reporter
+from edgeship.targets import answers as engine
+from edgeship.targets.base import Variant
+from edgeship.targets.keras import export
+from edgeship.targets.onnx import plain as onnx_plain
+from edgeship.targets.tflite import plain as tflite_plain
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way from a source format to a format.
+
+    Attributes:
+        steps: what a recipe says of it; () where the file is taken as it is.
+        versions: package -> version of the tools that it uses. Raises MissingExtra.
+        make: (source, folder, reporter) -> the model file, kept in `folder`. Raises ConversionError, InputError,
+            MissingExtra.
+    """
+
+    steps: Callable[[ModelFacts], Sequence[Mapping[str, Any]]]
+    versions: Callable[[], Mapping[str, str]]
+    make: Callable[[ModelFacts, Path, Reporter], Path]
+
+
+class Framework(Protocol):
+    """A module that answers for sources in their own framework."""
+
+    def answers(self, source: ModelFacts, data: Dataset, folder: Path) -> Mapping[str, FloatArray]:
+        """Output name -> float32 [n, 1, …]."""
+        ...
+
+    def prepare(self, source: ModelFacts, data: Sequence[Dataset], folder: Path) -> None:
+        """Make in one go what will be asked for: float models, and the answers to each of `data`."""
+        ...
+
+
+def _as_it_is(steps: Callable[[ModelFacts], Sequence[Mapping[str, Any]]]) -> Route:
+    return Route(steps, dict, lambda source, folder, reporter: source.path)  # noqa: ARG005 - the shape of every route
+
+
+def _keras(format: str) -> Route:  # noqa: A002 - the domain's word
+    return Route(
+        lambda source: (export.step(format),),  # noqa: ARG005
+        export.versions,
+        lambda source, folder, reporter: export.exported(source, format, folder),  # noqa: ARG005
+    )
+
+
+#: (source format, format) -> route. The order within a format is that of its messages.
+ROUTES: Mapping[tuple[str, str], Route] = MappingProxyType(
+    {
+        ("keras", "tflite"): _keras("tflite"),
+        ("tflite", "tflite"): _as_it_is(tflite_plain.steps),
+        ("keras", "onnx"): _keras("onnx"),
+        ("onnx", "onnx"): _as_it_is(lambda source: ()),  # noqa: ARG005
+    }
+)
+
+#: Source format -> the framework that answers for it; the others answer in the engine.
+FRAMEWORKS: Mapping[str, Framework] = MappingProxyType({"keras": export})
+
+#: Formats that the engine runs -> the source as the engine can run it.
+_PLAIN: Mapping[str, Callable[[ModelFacts, Path, Reporter], Variant]] = MappingProxyType(
+    {"tflite": tflite_plain.as_is, "onnx": onnx_plain.as_is}
+)
+
+
+def sources(format: str) -> tuple[str, ...]:  # noqa: A002
+    """Source formats that reach a format."""
+    return tuple(source for source, reached in ROUTES if reached == format)
+
+
+def unreachable(source_format: str, format: str) -> str | None:  # noqa: A002
+    """None where there is a route, else why not."""
+    if (source_format, format) in ROUTES:
+        return None
+    return f"no conversion from {source_format} to {format}: it is built from {' or '.join(sources(format))}"
+
+
+def route(source_format: str, format: str) -> Route:  # noqa: A002
+    """The route. Raises UsageError where there is none."""
+    if reason := unreachable(source_format, format):
+        raise UsageError(reason)
+    return ROUTES[source_format, format]
+
+
+def float_model(source: ModelFacts, format: str, folder: Path, reporter: Reporter) -> Path:  # noqa: A002
+    """The model file of a format that a quantizer starts from.
+
+    Args:
+        source: any source; one of `format` already is taken as it is, whatever its precision.
+        format: tflite or onnx.
+        folder: the cache of conversions.
+        reporter: is told of what takes long.
+
+    Returns:
+        A file in `folder`, or the source's own. Its batch may be open, its external data beside it.
+
+    Raises:
+        ConversionError: the converter refused the model; the message is its own.
+        InputError: the framework cannot load the source.
+        MissingExtra: a tool is not installed.
+        UsageError: there is no route.
+    """
+    return route(source.format, format).make(source, folder, reporter)
+
+
+def prepares(source: ModelFacts) -> bool:
+    """Whether `prepare` has anything to do: the source needs a framework that is slow to start."""
+    return source.format in FRAMEWORKS
+
+
+def prepare(source: ModelFacts, data: Sequence[Dataset], folder: Path) -> None:
+    """Make in one go what a framework that is slow to start will be asked for: call it before `build` and the check.
+
+    One child makes all float models and the answers to each of `data`; where the engine runs the source there is
+    nothing to do. Raises ConversionError, InputError, MissingExtra.
+    """
+    if (framework := FRAMEWORKS.get(source.format)) is not None:
+        framework.prepare(source, data, folder)
+
+
+def answers(source: ModelFacts, data: Dataset, folder: Path, reporter: Reporter) -> dict[str, FloatArray]:
+    """The source's own answers, real values: in its framework, once; TFLite and ONNX in the engine with a batch of 1.
+
+    Returns:
+        Output name -> float32 [n, 1, …], in the order of the source's outputs; mapped from the disk.
+
+    Raises:
+        ConversionError: the engine failed.
+        InputError: the framework cannot load the source.
+        MissingExtra: the framework is not installed.
+    """
+    if (framework := FRAMEWORKS.get(source.format)) is not None:
+        return dict(framework.answers(source, data, folder))
+    plain = _PLAIN[source.format](source, folder, reporter)
+    arrays = engine.of_variant(plain, data, reporter=reporter)
+    return {spec.name: array for spec, array in zip(plain.outputs, arrays, strict=True)}

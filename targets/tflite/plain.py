@@ -1,0 +1,31 @@
+"""A TFLite file as the engine can run it: nothing changed but open dimensions. What variants are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeship.model import ModelFacts
+from edgeship.reporter import Reporter
+from edgeship.targets import child
+from edgeship.targets.base import Recipe, Variant
+from edgeship.targets.build import Made, make
+from edgeship.targets.scheme import Scheme
+
+PERFORM = "edgeship.targets.tflite.perform"
+
+
+def steps(source: ModelFacts) -> Sequence[Mapping[str, Any]]:
+    """What a recipe says of taking the file as it is."""
+    return ({"do": "fix-shapes", "batch": 1},) if source.open_shapes else ()
+
+
+def as_is(source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:
+    """The source itself as a variant. Raises ConversionError, InputError."""
+    scheme = Scheme(source.precision)
+    request = {"path": str(source.path.resolve()), "scheme": scheme.encode(), "from": source.precision}
+    recipe = Recipe(source.sha256, "tflite", "tflite", source.precision, tuple(steps(source)))
+    return make(
+        recipe, source, "model.tflite", lambda work: Made(PERFORM, request, None, work, child.CONVERT), folder, reporter
+    )

@@ -1,0 +1,74 @@
+"""One table says which source reaches which format; sources answer in their framework or in the engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeship.dataset import Dataset
+from edgeship.errors import UsageError
+from edgeship.reporter import Reporter
+from edgeship.targets import registry, routes
+from tests.simulators import inline
+from tests.simulators.models import SHAPE, samples, source, tiny_onnx, tiny_tflite
+
+MAKERS: dict[str, Any] = {"tflite": tiny_tflite, "onnx": tiny_onnx}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    inline.patch(monkeypatch)
+
+
+def test_every_target_has_a_route_from_its_own_format_and_the_file_is_taken_as_it_is(tmp_path: Path) -> None:
+    for name in registry.targets():
+        facts = registry.inspect(MAKERS[name](tmp_path / f"m.{name}", "float32").path)
+        assert routes.float_model(facts, name, tmp_path / "c", Reporter()) == facts.path
+        assert routes.route(name, name).steps(facts) == ()
+        assert not routes.prepares(facts)
+
+
+def test_an_open_batch_stands_in_the_recipe(tmp_path: Path) -> None:
+    facts = registry.inspect(tiny_tflite(tmp_path / "m.tflite", "float32", dynamic=True).path)
+    assert routes.route("tflite", "tflite").steps(facts) == ({"do": "fix-shapes", "batch": 1},)
+
+
+def test_where_there_is_no_route_the_sources_that_have_one_are_named(tmp_path: Path) -> None:
+    facts = replace(registry.inspect(tiny_onnx(tmp_path / "m.onnx").path), format="tensorrt")
+    with pytest.raises(UsageError, match="no conversion from tensorrt to onnx: it is built from keras or onnx"):
+        routes.float_model(facts, "onnx", tmp_path / "c", Reporter())
+    assert routes.unreachable("keras", "tflite") is None
+
+
+@pytest.mark.parametrize("name", ["tflite", "onnx"])
+def test_a_source_that_the_engine_runs_answers_there_by_name(tmp_path: Path, name: str) -> None:
+    facts = registry.inspect(MAKERS[name](tmp_path / f"m.{name}", "float32", dynamic=True).path)
+    x, _ = samples(20)
+    named = routes.answers(facts, Dataset({"image": x.reshape(20, *SHAPE)}), tmp_path / "c", Reporter())
+    assert list(named) == ["probabilities"]
+    assert named["probabilities"].shape == (20, 1, 10)
+    assert np.allclose(named["probabilities"][:, 0], source(x), atol=1e-4)
+
+
+def test_what_a_framework_is_started_for_goes_to_the_framework(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Fake:
+        def answers(self, source: Any, data: Any, folder: Path) -> dict[str, Any]:
+            asked.append("answers")
+            return {"y": np.zeros((2, 1, 3), np.float32)}
+
+        def prepare(self, source: Any, data: Any, folder: Path) -> None:
+            asked.append("prepare")
+
+    monkeypatch.setattr(routes, "FRAMEWORKS", {"fake": Fake()})
+    facts = replace(registry.inspect(tiny_onnx(tmp_path / "m.onnx").path), format="fake")
+    assert routes.prepares(facts)
+    routes.prepare(facts, [], tmp_path)
+    assert list(routes.answers(facts, Dataset({}), tmp_path, Reporter())) == ["y"]
+    assert asked == ["prepare", "answers"]
