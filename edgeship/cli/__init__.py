@@ -177,6 +177,7 @@ def main() -> None:
         cli.main(prog_name="edgeship")
     except SystemExit as end:
         if end.code != INTERRUPTED:
+            _drop_unwritten()
             raise
     except KeyboardInterrupt:  # once more, while the first was being answered
         pass
@@ -193,6 +194,17 @@ def _open_streams() -> None:
                 os.close(null)
             os.set_inheritable(number, True)
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+def _drop_unwritten() -> None:
+    """Let go of what a stream could not write and still holds: Python would try again at its end, and exit with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
 
 
 def _leave() -> NoReturn:

@@ -220,7 +220,7 @@ def test_a_state_folder_that_was_deleted_is_made_anew_and_its_agent_ends(served:
 def shell(line: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False, timeout=120,
-        env={**os.environ, "E": str(COMMAND)},
+        env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"} | {"E": str(COMMAND)},
     )  # fmt: skip
 
 
