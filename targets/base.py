@@ -47,7 +47,7 @@ class Recipe:
     format: str
     precision: str
     steps: tuple[Mapping[str, Any], ...]  # {"do": …, and its settings}
-    calibration: Mapping[str, Any] | None = None  # {"sha256", "samples", "of", "seed"}
+    calibration: Mapping[str, Any] | None = None  # {"sha256", "samples", "of", "seed", "preparation"}
     versions: Mapping[str, str] = field(default_factory=dict)  # package -> version of the tools
 
     @classmethod
@@ -178,7 +178,12 @@ def calibration_of(data: Dataset) -> tuple[Dataset, dict[str, Any]]:
     """The samples that calibration looks at, and what the recipe says of them."""
     chosen = data.take(MAX_CALIBRATION, CALIBRATION_SEED)
     inputs = Dataset(chosen.inputs)
-    return inputs, {"sha256": inputs.inputs_sha256, "samples": len(chosen), "of": len(data), "seed": CALIBRATION_SEED}
+    says: dict[str, Any] = {
+        "sha256": inputs.inputs_sha256, "samples": len(chosen), "of": len(data), "seed": CALIBRATION_SEED
+    }  # fmt: skip
+    if data.preparation is not None:
+        says["preparation"] = dict(data.preparation)
+    return inputs, says
 
 
 def check_share(share: float, precision: str, what: str, left: Iterable[str]) -> None:

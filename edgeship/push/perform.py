@@ -120,7 +120,11 @@ class Performer:
                 "there is no evaluation data to check with, nor to take golden samples from",
                 hint='--evaluation FILE.npz, or [data] evaluation = "FILE.npz" in edgeship.toml',
             )
-        return calibration, dataset.load(evaluation, plan.source)
+        samples = dataset.load(evaluation, plan.source)
+        if calibration is not None:
+            for doubt in dataset.doubts(calibration, samples):
+                self._reporter.note(doubt)
+        return calibration, samples
 
     def _convert(self, plan: Plan, build: Build, calibration: Dataset | None) -> Variant:
         step = Step("convert", build.name)

@@ -116,6 +116,15 @@ def test_calibration_is_a_seeded_draw_of_at_most_a_thousand_without_labels() -> 
     assert (np.diff(chosen.inputs["x"].ravel()) > 0).all()
 
 
+def test_the_recipe_says_how_samples_were_prepared() -> None:
+    prepared = Dataset({"x": np.zeros((3, 1, 4), np.float32)}, preparation={"kind": "images", "resize": "crop"})
+    chosen, says = base.calibration_of(prepared)
+    assert says["preparation"] == {"kind": "images", "resize": "crop"}
+    assert says["sha256"] == base.calibration_of(DATA)[1]["sha256"]
+    assert "preparation" not in base.calibration_of(DATA)[1]
+    assert len(chosen) == 3
+
+
 def test_weights_left_in_float_are_a_failure_that_names_them() -> None:
     base.check_share(0.95, "int8", "m", [])
     base.check_share(0.0, "float32", "m", [])

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeship import dataset
-from edgeship.dataset import Dataset, load
+from edgeship.dataset import archive, load
 from edgeship.errors import InputError, UsageError
 from edgeship.model import ModelFacts
 from edgeship.runtime.manifest import TensorSpec
@@ -120,7 +119,7 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     assert not (tmp_path / "exploded").exists()
 
 
-@pytest.mark.parametrize("values", [np.array(["a", "b"]), np.array([1j])])
+@pytest.mark.parametrize("values", [np.array([1j]), np.array(["2026-01-01"], "datetime64[D]")])
 def test_what_is_no_number_is_refused(tmp_path: Path, values: Any) -> None:
     with pytest.raises(InputError, match="numbers are wanted"):
         load(save(tmp_path / "d.npz", image=values), facts())
@@ -235,11 +234,11 @@ def test_a_header_that_lies_is_refused_before_memory_is_taken(tmp_path: Path, me
 
 def test_sizes_and_numbers_of_arrays_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "d.npz", image=images(), labels=np.arange(5))
-    monkeypatch.setattr(dataset, "MAX_ARRAYS", 1)
+    monkeypatch.setattr(archive, "MAX_ARRAYS", 1)
     with pytest.raises(InputError, match="2 arrays are over the limit"):
         load(path, facts())
-    monkeypatch.setattr(dataset, "MAX_BYTES", 100)
-    monkeypatch.setattr(dataset, "MAX_ARRAYS", 2)
+    monkeypatch.setattr(archive, "MAX_BYTES", 100)
+    monkeypatch.setattr(archive, "MAX_ARRAYS", 2)
     with pytest.raises(InputError, match="bytes of arrays are over the limit of 100"):
         load(path, facts())
 
@@ -253,34 +252,63 @@ def test_an_archive_without_arrays_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "d.npz", facts())
 
 
-def test_a_draw_is_seeded_ordered_and_without_repeats() -> None:
-    data = Dataset({"x": np.arange(100)}, np.arange(100, dtype=np.int32))
-    once, again, other = data.take(10, 1), data.take(10, 1), data.take(10, 2)
-    assert once.inputs["x"].tolist() == again.inputs["x"].tolist() != other.inputs["x"].tolist()
-    assert len(set(once.inputs["x"].tolist())) == 10
-    assert (np.diff(once.inputs["x"]) > 0).all()
-    assert once.labels is not None
-    assert once.labels.tolist() == once.inputs["x"].tolist()
-    assert data.take(100, 1) is data
-    assert Dataset({"x": np.arange(3)}).take(1, 0).labels is None
+def test_text_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="array 'image' holds text, numbers are wanted") as caught:
+        load(save(tmp_path / "d.npz", image=np.array(["a", "b"])), facts())
+    assert "tokens" in str(caught.value.hint)
 
 
-def test_the_hash_is_of_the_content() -> None:
-    a = Dataset({"x": np.arange(4, dtype=np.float32)}, np.arange(4, dtype=np.int32))
-    assert a.sha256 == Dataset({"x": np.arange(4, dtype=np.float32)}, np.arange(4, dtype=np.int32)).sha256
-    others = [
-        Dataset({"y": a.inputs["x"]}, a.labels), Dataset({"x": a.inputs["x"]}),
-        Dataset({"x": a.inputs["x"] + 1}, a.labels), Dataset({"x": a.inputs["x"].reshape(4, 1)}, a.labels),
-    ]  # fmt: skip
-    assert len({a.sha256, *(other.sha256 for other in others)}) == 5
-    assert a.inputs_sha256 == others[1].inputs_sha256 == others[1].sha256
+def test_targets_are_real_values_one_row_a_sample(tmp_path: Path) -> None:
+    data = load(save(tmp_path / "a.npz", image=images(), targets=np.arange(10).reshape(5, 2)), facts())
+    assert data.labels is None
+    assert data.targets is not None
+    assert data.targets.dtype == np.float32
+    assert data.targets.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+    with pytest.raises(InputError, match=r"'targets': expected one row a sample, \[5, …\], got \[4\]"):
+        load(save(tmp_path / "b.npz", image=images(), targets=np.zeros(4)), facts())
+    with pytest.raises(InputError, match=r"'targets': 1 values are NaN or infinite .* the first at \[2\]"):
+        load(save(tmp_path / "c.npz", image=images(), targets=[0, 1, np.nan, 3, 4]), facts())
 
 
-def test_a_selection_keeps_targets_and_slices_in_step() -> None:
-    values = np.arange(4, dtype=np.float32)
-    data = Dataset({"x": values}, targets=values * 10, slices={"dark": np.array([True, False, True, False])})
-    chosen = data.select([3, 0])
-    assert chosen.targets is not None
-    assert chosen.targets.tolist() == [30, 0]
-    assert chosen.slices["dark"].tolist() == [False, True]
-    assert len({data.sha256, Dataset({"x": values}).sha256, Dataset({"x": values}, targets=values).sha256}) == 3
+def test_a_slice_is_a_mask_or_one_part_a_value(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "d.npz", image=images(), slices=np.array(["day", "day", "night", "night", "day"]),
+        **{"slice:dark": np.array([0, 0, 1, 1, 0], bool), "slice:camera": np.array([[3], [3], [3], [7], [7]])},
+    )  # fmt: skip
+    assert {name: mask.tolist() for name, mask in load(path, facts()).slices.items()} == {
+        "camera=3": [True, True, True, False, False], "camera=7": [False, False, False, True, True],
+        "dark": [False, False, True, True, False],
+        "day": [True, True, False, False, True], "night": [False, False, True, True, False],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "words"),
+    [
+        ("slice:dark", np.zeros(5, bool), "no sample is in the slice 'dark'"),
+        ("slice:dark", np.zeros(4, bool), r"expected shape \[5\], got \[4\]"),
+        ("slice:dark", np.zeros(5), "booleans, integers or text are wanted, got float64"),
+        ("slices", np.zeros((5, 2), int), r"expected shape \[5\], got \[5, 2\]"),
+    ],
+)
+def test_a_wrong_slice_is_refused(tmp_path: Path, name: str, column: Any, words: str) -> None:
+    with pytest.raises(InputError, match=f"array '{name}'.*{words}"):
+        load(save(tmp_path / "d.npz", image=images(), **{name: column}), facts())
+
+
+def test_identifiers_are_no_slices(tmp_path: Path) -> None:
+    path = save(tmp_path / "d.npz", image=images(65), **{"slice:id": np.arange(65)})
+    with pytest.raises(InputError, match="65 different values are over the limit of 64 slices"):
+        load(path, facts())
+
+
+def test_one_name_for_two_slices_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "d.npz", image=images(), slices=["a"] * 5, **{"slice:a": np.ones(5, bool)})
+    with pytest.raises(InputError, match="names the slice 'a' a second time"):
+        load(path, facts())
+
+
+def test_groups_are_numbered_as_they_appear(tmp_path: Path) -> None:
+    data = load(save(tmp_path / "d.npz", image=images(), groups=np.array(["z", "a", "z", "m", "a"])), facts())
+    assert data.groups is not None
+    assert data.groups.tolist() == [0, 1, 0, 2, 1]

@@ -1,0 +1,163 @@
+"""Arrays in a file: `.npz` with arrays named like the model's inputs, or one `.npy`.
+
+Beside the inputs a `.npz` may hold `labels`, `targets`, `groups`, `slices` (one column of names) and `slice:NAME`
+(booleans, or a column of text or integers).
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from edgeship.dataset import values
+from edgeship.dataset.samples import Array, Dataset
+from edgeship.errors import InputError
+from edgeship.runtime.manifest import TensorSpec
+
+MAX_BYTES = 8 << 30  # of all arrays of one file, uncompressed
+MAX_ARRAYS = 64
+LABELS, TARGETS, GROUPS, SLICES, SLICE = "labels", "targets", "groups", "slices", "slice:"
+ANONYMOUS = ("x", "images", "image", "data", "arr_0", "inputs")  # accepted for a model with one input
+
+
+def read(path: Path, specs: Sequence[TensorSpec]) -> Dataset:
+    """The samples of a file.
+
+    Raises:
+        InputError: not such a file, truncated, too large, an array is missing, has another shape or dtype, holds NaN or
+            infinity, or the numbers of samples differ.
+    """
+    wanted = [spec.name for spec in specs]
+    return assemble(str(path), _read(path, wanted), specs)
+
+
+def is_about_samples(name: str) -> bool:
+    """Whether an array of this name says something of the samples and is no input."""
+    return name in (LABELS, TARGETS, GROUPS, SLICES) or name.startswith(SLICE)
+
+
+def assemble(where: str, arrays: Mapping[str, Array], specs: Sequence[TensorSpec]) -> Dataset:
+    """A dataset out of arrays by name, one row a sample in each. Raises InputError that names `where`."""
+    wanted = [spec.name for spec in specs]
+    about = {name: array for name, array in arrays.items() if is_about_samples(name) and name not in wanted}
+    named = _assign(where, {name: array for name, array in arrays.items() if name not in about}, wanted)
+    inputs = {spec.name: values.conform(_of(where, spec.name), named[spec.name], spec) for spec in specs}
+    counts = {name: len(array) for name, array in inputs.items()}
+    if len(set(counts.values())) > 1:
+        raise InputError(f"{where}: the arrays differ in samples: {_listed(counts)}", hint="one row a sample in each")
+    count = next(iter(counts.values()))
+    if count == 0:
+        raise InputError(f"{where}: no samples in it", hint="200 to 1,000 samples as the model will see them")
+    return describe(where, Dataset(inputs), about)
+
+
+def describe(where: str, data: Dataset, about: Mapping[str, Array]) -> Dataset:
+    """The dataset with what arrays say of its samples: `labels`, `targets`, `groups`, slices. Raises InputError."""
+    count = len(data)
+    slices = dict(data.slices)
+    for name, array in about.items():
+        if name == SLICES or name.startswith(SLICE):
+            made = values.as_slices(_of(where, name), name.removeprefix(SLICE) if name != SLICES else "", array, count)
+            if twice := slices.keys() & made.keys():
+                raise InputError(f"{_of(where, name)} names the slice {min(twice)!r} a second time")
+            slices |= made
+    return Dataset(
+        data.inputs,
+        values.as_labels(_of(where, LABELS), about[LABELS], count) if LABELS in about else data.labels,
+        values.as_targets(_of(where, TARGETS), about[TARGETS], count) if TARGETS in about else data.targets,
+        slices,
+        values.as_groups(_of(where, GROUPS), about[GROUPS], count) if GROUPS in about else data.groups,
+        data.classes,
+        data.preparation,
+    )
+
+
+def _of(where: str, name: str) -> str:
+    return f"{where}: array {name!r}"
+
+
+# ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _read(path: Path, wanted: Sequence[str]) -> dict[str, Array]:
+    """All arrays that are wanted or could be, by name; sizes are checked before anything is allocated."""
+    try:
+        with path.open("rb") as file:
+            if file.read(6) == b"\x93NUMPY":
+                size = path.stat().st_size
+                if size > MAX_BYTES:
+                    raise InputError(f"{path}: {size} bytes are over the limit of {MAX_BYTES}")
+                return {"arr_0": _array(path, "arr_0", file, size)}
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if not info.is_dir()}
+            if not members:
+                raise InputError(f"{path}: no arrays in it")
+            if len(members) > MAX_ARRAYS:
+                raise InputError(f"{path}: {len(members)} arrays are over the limit of {MAX_ARRAYS}")
+            total = sum(info.file_size for info in members.values())
+            if total > MAX_BYTES:
+                raise InputError(f"{path}: {total} bytes of arrays are over the limit of {MAX_BYTES}")
+            about = {name for name in members if is_about_samples(name)}
+            keep = {*wanted, *about} if set(wanted) & set(members) else set(members)
+            out: dict[str, Array] = {}
+            for name in sorted(keep & set(members)):
+                with archive.open(members[name]) as member:
+                    out[name] = _array(path, name, member, members[name].file_size)
+            return out
+    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: not a readable .npz file: {error}", hint="write it with numpy.savez_compressed"
+        ) from error
+
+
+def _array(path: Path, name: str, file: IO[bytes], size: int) -> Array:
+    """One array of `.npy` format, `size` bytes long in all. Raises InputError."""
+    file.seek(0)
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in read_header:
+            raise ValueError(f"format version {version}")
+        shape, fortran, dtype = read_header[version](file)
+        if dtype.hasobject:
+            raise InputError(
+                f"{path}: array {name!r} holds Python objects, which are never unpickled",
+                hint="save numbers: numpy.asarray(…, dtype='float32')",
+            )
+        expected = math.prod(shape) * dtype.itemsize
+        if expected != size - file.tell():
+            raise ValueError(f"{expected} bytes declared, {size - file.tell()} there")
+        flat = np.frombuffer(bytearray(file.read(expected)), dtype=dtype)
+        if flat.size != math.prod(shape):
+            raise ValueError("it ends early")
+        return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: array {name!r} is damaged: {error}") from error
+
+
+def _assign(where: str, arrays: Mapping[str, Array], wanted: Sequence[str]) -> dict[str, Array]:
+    """Array by input name; an array of a general name serves a model with one input."""
+    if set(wanted) <= set(arrays):
+        return {name: arrays[name] for name in wanted}
+    if len(wanted) == 1:
+        general = [name for name in arrays if name in ANONYMOUS] if len(arrays) > 1 else list(arrays)
+        if len(general) == 1 and (general[0] in ANONYMOUS or len(arrays) == 1):
+            return {wanted[0]: arrays[general[0]]}
+    missing = [name for name in wanted if name not in arrays]
+    raise InputError(
+        f"{where}: no array for the model's input {', '.join(map(repr, missing))}; it holds {_names(arrays)}",
+        hint=f"name the arrays like the inputs: {', '.join(wanted)}",
+    )
+
+
+def _names(arrays: Mapping[str, Array]) -> str:
+    return ", ".join(f"{name!r} {list(array.shape)}" for name, array in arrays.items()) or "none"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name!r} {count}" for name, count in counts.items())

@@ -1,0 +1,91 @@
+"""What is odd about data: calibration samples of another scale than the evaluation's, one class only, samples in both.
+
+An int8 model that was calibrated on 0…255 and is asked with 0…1 answers nonsense with every check of shapes passed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from edgeship.dataset.samples import Array, Dataset
+from edgeship.errors import InputError
+
+#: Ratio of typical magnitudes above which two sets cannot be of one preparation. 0…255 against 0…1 is 255, against −1…1
+#: 128 to 255; sets of one preparation that differ by chance stay below 3 from a few samples on.
+REFUSED, ODD = 16.0, 4.0
+FEW = 50  # samples
+
+_VALUES = 1_000_000  # that a quantile looks at, of each array
+
+
+def doubts(calibration: Dataset, evaluation: Dataset) -> tuple[str, ...]:
+    """What a person should know of two sets that belong together, one sentence each.
+
+    Raises:
+        InputError: a float input has another scale in one than in the other.
+    """
+    return (
+        *(note for name in calibration.inputs for note in _ranges(name, calibration, evaluation)),
+        *_alone("calibration", calibration),
+        *_alone("evaluation", evaluation),
+        *_shared(calibration, evaluation),
+    )
+
+
+def _ranges(name: str, calibration: Dataset, evaluation: Dataset) -> list[str]:
+    one, other = calibration.inputs[name], evaluation.inputs[name]
+    if one.dtype.kind != "f":
+        return []
+    what = f"input {name!r}: calibration data is {_range(one)}, evaluation data {_range(other)}"
+    sizes = sorted([_magnitude(one), _magnitude(other)])
+    ratio = 1.0 if sizes[1] == 0 else np.inf if sizes[0] == 0 else sizes[1] / sizes[0]
+    if ratio > REFUSED:
+        raise InputError(what, hint="prepare both in the same way, as in training")
+    signs = [bool((array < 0).mean() > 0.05) for array in (_some(one), _some(other))]
+    if ratio > ODD or signs[0] != signs[1]:
+        return [f"{what}: were they prepared in the same way?"]
+    return []
+
+
+def _alone(role: str, data: Dataset) -> list[str]:
+    out = []
+    if len(data) < FEW:
+        out.append(f"{role} data has {len(data)} samples only: 200 to 1,000 are usual")
+    if data.labels is not None and len(data) > 1 and len(classes := np.unique(data.labels)) == 1:
+        out.append(f"all {len(data)} samples of the {role} data are of class {classes[0]}")
+    return out
+
+
+def _shared(calibration: Dataset, evaluation: Dataset) -> list[str]:
+    """Samples that a model was calibrated with say less about it."""
+    known = set(_digests(calibration))
+    count = sum(digest in known for digest in _digests(evaluation))
+    return [f"{count} of {len(evaluation)} evaluation samples are in the calibration data too"] if count else []
+
+
+def _digests(data: Dataset) -> list[bytes]:
+    out = []
+    for index in range(len(data)):
+        hasher = hashlib.sha256()
+        for name, array in data.inputs.items():
+            hasher.update(f"{name}\0{array.dtype.str}".encode())
+            hasher.update(array[index].tobytes())
+        out.append(hasher.digest())
+    return out
+
+
+def _some(array: Array) -> Array:
+    """Evenly drawn values, at most `_VALUES`."""
+    flat = array.reshape(-1)
+    return flat[:: max(1, flat.size // _VALUES)]
+
+
+def _magnitude(array: Array) -> float:
+    """The 99th percentile of |value|: one outlier does not decide."""
+    return float(np.quantile(np.abs(_some(array)), 0.99))
+
+
+def _range(array: Array) -> str:
+    return f"{array.min():.4g} to {array.max():.4g}"

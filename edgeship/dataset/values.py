@@ -1,0 +1,173 @@
+"""What arrays must be: inputs as the model takes them, labels, targets, slices and groups of one row a sample.
+
+`where` in every function is how an error calls the array: file and name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeship.dataset.samples import Array
+from edgeship.errors import InputError
+from edgeship.runtime.manifest import TensorSpec
+
+#: Parts of the data that one column may make; more is most likely a column of identifiers.
+MAX_SLICES = 64
+
+_PREPARE = "prepare the samples as in training: the model's input, one sample a row"
+
+
+def conform(where: str, array: Array, spec: TensorSpec) -> Array:
+    """`array` as [n, *spec.shape] in the kind of number that the input takes.
+
+    Args:
+        where: for errors.
+        array: [n, *shape] or [n, *shape without a leading batch axis of 1], any real numbers.
+        spec: the input.
+
+    Raises:
+        InputError: text, another shape, fractions for an integer input, out of range, NaN or infinite.
+    """
+    _numbers(where, array)
+    shape = spec.shape
+    sample = sample_shape(spec)
+    if array.shape[1:] != shape and array.shape[1:] != sample:
+        expected = " or ".join(dict.fromkeys(_shape(s) for s in (sample, shape)))
+        raise InputError(
+            f"{where}: expected shape {expected}, got {list(array.shape)}", hint=_layout(array, sample) or _PREPARE
+        )
+    if array.dtype.kind == "f":
+        _finite(where, array)
+    array = array.reshape(len(array), *shape)
+    if spec.scale and array.dtype == np.dtype(spec.dtype):  # given in the model's own integers: back to real values
+        return ((array.astype(np.float64) - spec.zero_point) * spec.scale).astype(np.float32)
+    if spec.scale or spec.dtype.startswith("float"):
+        return _float32(where, array)
+    target = np.dtype(spec.dtype)
+    if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
+        raise InputError(f"{where}: the input takes {spec.dtype}, got {array.dtype} with fractions", hint=_PREPARE)
+    low, high = (0, 1) if target.kind == "b" else (np.iinfo(target).min, np.iinfo(target).max)
+    if array.size and (array.min() < low or array.max() > high):
+        raise InputError(f"{where}: values {array.min()} to {array.max()} do not fit {spec.dtype}", hint=_PREPARE)
+    return array.astype(target)
+
+
+def sample_shape(spec: TensorSpec) -> tuple[int, ...]:
+    """The shape of one sample: the input's, without a leading batch axis of 1."""
+    return spec.shape[1:] if spec.shape and spec.shape[0] == 1 else spec.shape
+
+
+def as_labels(where: str, labels: Array, count: int) -> NDArray[np.int32]:
+    """Class indices, int32 [count]. Raises InputError."""
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.shape != (count,):
+        raise InputError(
+            f"{where}: expected shape [{count}], got {list(labels.shape)}",
+            hint="class indices, not one-hot: labels.argmax(axis=1)" if labels.ndim == 2 else None,
+        )
+    if labels.dtype.kind not in "iuf" or not np.array_equal(labels, np.rint(labels)):
+        raise InputError(f"{where}: class indices (integers) are wanted, got {labels.dtype}")
+    if labels.min() < 0 or labels.max() > np.iinfo(np.int32).max:
+        raise InputError(f"{where}: class indices must be 0 or more, got {labels.min()} to {labels.max()}")
+    return labels.astype(np.int32)
+
+
+def as_targets(where: str, targets: Array, count: int) -> NDArray[np.float32]:
+    """What the model should answer, float32 [count, …]. Raises InputError."""
+    _numbers(where, targets)
+    if targets.ndim == 0 or len(targets) != count:
+        raise InputError(f"{where}: expected one row a sample, [{count}, …], got {list(targets.shape)}")
+    return _float32(where, targets)
+
+
+def as_groups(where: str, groups: Array, count: int) -> NDArray[np.int32]:
+    """Which samples belong together, numbered from 0 in order of appearance, int32 [count]. Raises InputError."""
+    _, first, number = np.unique(_column(where, groups, count), return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(first))  # numbers by appearance, so that renaming a group changes nothing
+    return order[number].astype(np.int32)
+
+
+def as_slices(where: str, name: str, column: Array, count: int) -> dict[str, NDArray[np.bool_]]:
+    """Parts of the data out of one column.
+
+    Args:
+        where: for errors.
+        name: of the part, or of the grouping; "" names a grouping's parts by their values alone.
+        column: bool [count]: the part itself; text or integers [count]: one part a value, called `name=value`.
+        count: number of samples.
+
+    Raises:
+        InputError: another shape or dtype, a part without a sample, more than `MAX_SLICES` values.
+    """
+    column = _column(where, column, count)
+    if column.dtype.kind == "b" and name:
+        if not column.any():
+            raise InputError(f"{where}: no sample is in the slice {name!r}", hint="leave it out, or mark its samples")
+        return {name: column}
+    values = np.unique(column)
+    if len(values) > MAX_SLICES:
+        raise InputError(
+            f"{where}: {len(values)} different values are over the limit of {MAX_SLICES} slices",
+            hint="a slice is a part large enough to be judged alone: night, camera 3, accent; not an identifier",
+        )
+    return {f"{name}={value}" if name else str(value): column == value for value in values}
+
+
+def _column(where: str, column: Array, count: int) -> Array:
+    if column.ndim == 2 and column.shape[1] == 1:
+        column = column[:, 0]
+    if column.shape != (count,):
+        raise InputError(f"{where}: expected shape [{count}], got {list(column.shape)}", hint="one value a sample")
+    if column.dtype.kind not in "biuSU":
+        raise InputError(f"{where}: booleans, integers or text are wanted, got {column.dtype}")
+    if column.dtype.kind == "S":
+        column = np.char.decode(column, "utf-8", "replace")
+    return column
+
+
+def _numbers(where: str, array: Array) -> None:
+    if array.dtype.kind in "SU":
+        raise InputError(
+            f"{where} holds text, numbers are wanted",
+            hint="a device is asked with numbers: turn the text into tokens before, and start from the part of the "
+            "model after its text layer",
+        )
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{where} is of type {array.dtype}, numbers are wanted", hint=_PREPARE)
+
+
+def _float32(where: str, array: Array) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as that
+        real = array.astype(np.float32)
+    _finite(where, real)
+    return real
+
+
+def _finite(where: str, array: Array) -> None:
+    bad = ~np.isfinite(array)
+    if bad.any():
+        first = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), array.shape))
+        raise InputError(
+            f"{where}: {int(bad.sum())} values are NaN or infinite or too large for float32, "
+            f"the first at {list(first)}",
+            hint=_PREPARE,
+        )
+
+
+def _layout(array: Array, sample: tuple[int, ...]) -> str | None:
+    """A hint where only the order of the axes, or a channel axis, is wrong."""
+    got = array.shape[1:]
+    if len(got) > 1 and sorted(got) == sorted(sample):
+        return "the axes are in another order: numpy.transpose (channels last or channels first)"
+    if math.prod(got) == math.prod(sample) and array.ndim > 1:
+        return f"reshape the samples: array.reshape(-1, {', '.join(map(str, sample))})"
+    return None
+
+
+def _shape(sample: Sequence[int]) -> str:
+    return f"[n, {', '.join(map(str, sample))}]" if sample else "[n]"
