@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, InputError
-from edgeship.model import ModelFacts, check_file, digest
+from edgeship.model import ModelFacts, check_file, companion_folder, digest, saved_model_files
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets import answers, cache, child, feed
@@ -40,16 +40,31 @@ class Made:
         )
 
 
-def read_facts(path: Path, step: str) -> ModelFacts:
-    """Facts of a model file, read in a child. Raises InputError, UsageError."""
-    check_file(path)
+def read_facts(path: Path, step: str, request: Mapping[str, Any] | None = None) -> ModelFacts:
+    """Facts of a model file or folder, read in a child.
+
+    Args:
+        path: the model.
+        step: its reader.
+        request: what the reader is told beside the path.
+
+    Raises:
+        InputError: it is damaged, or cannot be served.
+        UsageError: there is none, or the request does not fit it.
+    """
+    files = saved_model_files(path) if path.is_dir() else []
+    if not files:
+        check_file(path)
+    names = [file.relative_to(path).as_posix() for file in files]
     with child.workspace() as work:
         data = child.run(
-            step, {"path": str(path.resolve())}, work, limits=child.INSPECT, subject=str(path), failure=InputError
-        )
-    companions = [path.parent / str(name) for name in data.get("companions", [])]
-    sha, size = digest([path, *companions])
-    return ModelFacts.parse(path, {**data, "sha256": sha, "bytes": size})
+            step, {"path": str(path.resolve()), **(request or {})}, work, limits=child.INSPECT, subject=str(path),
+            failure=InputError,
+        )  # fmt: skip
+    companions = [str(name) for name in data.get("companions", [])] or names
+    base = companion_folder(path, str(data.get("format")))
+    sha, size = digest([path, *(base / name for name in companions)])
+    return ModelFacts.parse(path, {**data, "sha256": sha, "bytes": size, "companions": companions})
 
 
 def make(

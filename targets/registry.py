@@ -21,6 +21,11 @@ from edgeship.targets.tflite.target import TfliteTarget
 
 FloatArray = NDArray[np.float32]
 
+#: Formats that are sources alone -> the step that reads them.
+_READERS: Mapping[str, str] = MappingProxyType(
+    {"keras": "edgeship.targets.keras.inspect", "savedmodel": "edgeship.targets.savedmodel.inspect"}
+)
+
 _TARGETS: Mapping[str, Target] = MappingProxyType({"tflite": TfliteTarget(), "onnx": OnnxTarget()})
 
 
@@ -36,16 +41,22 @@ def target(name: str) -> Target:
     return _TARGETS[name]
 
 
-def inspect(path: Path) -> ModelFacts:
-    """Read any model file, by what its bytes say.
+def inspect(path: Path, signature: str | None = None) -> ModelFacts:
+    """Read any model, by what its bytes say.
+
+    Args:
+        path: a file, or the folder of a SavedModel.
+        signature: which one of a SavedModel, by default serving_default.
 
     Raises:
-        UsageError: no such file.
+        UsageError: no such file, or no such signature.
         InputError: empty, truncated, damaged, of no format that is known, or not to be served.
     """
     format_name = detect_format(path)
-    if format_name == "keras":
-        return read_facts(path, "edgeship.targets.keras.inspect")
+    if signature is not None and format_name != "savedmodel":
+        raise UsageError(f"{path}: a signature is chosen in a SavedModel; this is {format_name}")
+    if format_name in _READERS:
+        return read_facts(path, _READERS[format_name], {"signature": signature})
     return target(format_name).inspect(path)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,10 @@ from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
 from edgeship.targets import answers as engine
 from edgeship.targets.base import Variant
-from edgeship.targets.keras import export
+from edgeship.targets.export import Exporter
+from edgeship.targets.keras import export as keras
 from edgeship.targets.onnx import plain as onnx_plain
+from edgeship.targets.savedmodel import export as savedmodel
 from edgeship.targets.tflite import plain as tflite_plain
 
 FloatArray = NDArray[np.float32]
@@ -45,42 +47,32 @@ class Route:
     make: Callable[[ModelFacts, Path, Reporter], Path]
 
 
-class Framework(Protocol):
-    """A module that answers for sources in their own framework."""
-
-    def answers(self, source: ModelFacts, data: Dataset, folder: Path) -> Mapping[str, FloatArray]:
-        """Output name -> float32 [n, 1, …]."""
-        ...
-
-    def prepare(self, source: ModelFacts, data: Sequence[Dataset], folder: Path) -> None:
-        """Make in one go what will be asked for: float models, and the answers to each of `data`."""
-        ...
-
-
 def _as_it_is(steps: Callable[[ModelFacts], Sequence[Mapping[str, Any]]]) -> Route:
     return Route(steps, dict, lambda source, folder, reporter: source.path)  # noqa: ARG005 - the shape of every route
 
 
-def _keras(format: str) -> Route:  # noqa: A002 - the domain's word
+def _exported(exporter: Exporter, format: str) -> Route:  # noqa: A002 - the domain's word
     return Route(
-        lambda source: (export.step(format),),  # noqa: ARG005
-        export.versions,
-        lambda source, folder, reporter: export.exported(source, format, folder),  # noqa: ARG005
+        lambda source: (exporter.step(source, format),),
+        exporter.versions,
+        lambda source, folder, reporter: exporter.exported(source, format, folder),  # noqa: ARG005
     )
 
 
 #: (source format, format) -> route. The order within a format is that of its messages.
 ROUTES: Mapping[tuple[str, str], Route] = MappingProxyType(
     {
-        ("keras", "tflite"): _keras("tflite"),
+        ("keras", "tflite"): _exported(keras.EXPORTER, "tflite"),
+        ("savedmodel", "tflite"): _exported(savedmodel.EXPORTER, "tflite"),
         ("tflite", "tflite"): _as_it_is(tflite_plain.steps),
-        ("keras", "onnx"): _keras("onnx"),
+        ("keras", "onnx"): _exported(keras.EXPORTER, "onnx"),
+        ("savedmodel", "onnx"): _exported(savedmodel.EXPORTER, "onnx"),
         ("onnx", "onnx"): _as_it_is(lambda source: ()),  # noqa: ARG005
     }
 )
 
-#: Source format -> the framework that answers for it; the others answer in the engine.
-FRAMEWORKS: Mapping[str, Framework] = MappingProxyType({"keras": export})
+#: Source format -> what answers for it in its framework; the others answer in the engine.
+FRAMEWORKS: Mapping[str, Exporter] = MappingProxyType({e.source: e for e in (keras.EXPORTER, savedmodel.EXPORTER)})
 
 #: Formats that the engine runs -> the source as the engine can run it.
 _PLAIN: Mapping[str, Callable[[ModelFacts, Path, Reporter], Variant]] = MappingProxyType(
@@ -97,7 +89,7 @@ def unreachable(source_format: str, format: str) -> str | None:  # noqa: A002
     """None where there is a route, else why not."""
     if (source_format, format) in ROUTES:
         return None
-    return f"no conversion from {source_format} to {format}: it is built from {' or '.join(sources(format))}"
+    return f"no conversion from {source_format} to {format}: it is built from {', '.join(sources(format))}"
 
 
 def route(source_format: str, format: str) -> Route:  # noqa: A002

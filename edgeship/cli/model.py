@@ -17,12 +17,13 @@ def model() -> None:
 
 @model.command()
 @click.argument("file", metavar="MODEL", type=click.Path(path_type=Path))
+@click.option("--signature", metavar="NAME", default=None, help="Of a SavedModel; serving_default where not given.")
 @with_output
-def inspect(out: Output, file: Path) -> None:
-    """Show format, size, inputs, outputs and operators of a model file."""
+def inspect(out: Output, file: Path, signature: str | None) -> None:
+    """Show format, size, inputs, outputs and operators of a model."""
     from edgeship.targets import registry
 
-    facts = registry.inspect(file)
+    facts = registry.inspect(file, signature)
     data = facts.encode()
 
     def tensors(key: str) -> list[str]:

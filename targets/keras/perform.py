@@ -41,7 +41,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         model = keras.saving.load_model(request["path"], compile=False, safe_mode=True)
     except Exception as error:
         raise InputError(
-            f"Keras cannot load it: {_short(error)}",
+            f"Keras cannot load it: {short_reason(error)}",
             hint="save it again with this Keras; a custom layer: export the model as ONNX where its class is defined",
         ) from error
     names = _input_names(model, request["inputs"])
@@ -53,7 +53,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             routes[name](wrapped, names, folder)
             formats[name] = None
         except Exception as error:  # noqa: BLE001 - a converter may raise anything; the other format may work
-            formats[name] = _short(error)
+            formats[name] = short_reason(error)
     for index, files in enumerate(request["answers"]):
         _answer(model, names, feed.read(files), folder / f"answer{index}")
     return {
@@ -63,7 +63,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _short(error: Exception) -> str:
+def short_reason(error: Exception) -> str:
     """The telling part of a framework's error, which may be pages long."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "error:" in line or "ops:" in line.lower()] or lines

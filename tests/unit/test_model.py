@@ -56,7 +56,7 @@ def test_the_bytes_decide_the_format(tmp_path: Path) -> None:
         ("m.h5", b"\x89HDF\r\n\x1a\n" + b"\0" * 9, "HDF5 file of Keras 2", "model.keras"),
         ("m.bin", b"\x80\x04\x95", "pickle", "ONNX"),
         ("m.pt", b"anything at all", "pickle", "ONNX"),
-        ("m.txt", b"hello", "not a Keras, ONNX or TFLite model", ".tflite"),
+        ("m.txt", b"hello", "not a Keras, ONNX, TFLite or PyTorch model", ".tflite"),
     ],
 )
 def test_other_files_are_refused_with_the_way_out(

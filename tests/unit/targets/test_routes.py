@@ -40,7 +40,7 @@ def test_an_open_batch_stands_in_the_recipe(tmp_path: Path) -> None:
 
 def test_where_there_is_no_route_the_sources_that_have_one_are_named(tmp_path: Path) -> None:
     facts = replace(registry.inspect(tiny_onnx(tmp_path / "m.onnx").path), format="tensorrt")
-    with pytest.raises(UsageError, match="no conversion from tensorrt to onnx: it is built from keras or onnx"):
+    with pytest.raises(UsageError, match="no conversion from tensorrt to onnx: it is built from keras, "):
         routes.float_model(facts, "onnx", tmp_path / "c", Reporter())
     assert routes.unreachable("keras", "tflite") is None
 

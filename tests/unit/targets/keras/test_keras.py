@@ -19,7 +19,7 @@ from edgeship.model import ModelFacts
 from edgeship.optimize import golden, quality
 from edgeship.reporter import Reporter
 from edgeship.targets import answers, cache, child, registry
-from edgeship.targets.keras import export
+from edgeship.targets.keras.export import EXPORTER
 from edgeship.targets.scheme import Scheme
 from tests.simulators import keras_models
 
@@ -57,7 +57,13 @@ def prepared(models: Path) -> Digits:
 @pytest.fixture
 def digits(prepared: Digits, monkeypatch: pytest.MonkeyPatch) -> Digits:
     """After `prepare` nothing starts TensorFlow again."""
-    monkeypatch.setattr(export, "_PERFORM", "no.such.step")
+    run = child.run
+
+    def engine_alone(step: str, *arguments: Any, **named: Any) -> dict[str, Any]:
+        assert step != EXPORTER.perform
+        return run(step, *arguments, **named)
+
+    monkeypatch.setattr(child, "run", engine_alone)
     return prepared
 
 
@@ -256,19 +262,19 @@ FACTS = ModelFacts(Path("m.keras"), "keras", "e" * 64, 1, "float32", (), (), {},
 
 def test_a_format_that_fails_does_not_hinder_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "run", failing("unknown op Foo"))
-    export.prepare(FACTS, [], tmp_path)
-    assert export.exported(FACTS, "tflite", tmp_path).read_bytes() == b"model"
+    EXPORTER.prepare(FACTS, [], tmp_path)
+    assert EXPORTER.exported(FACTS, "tflite", tmp_path).read_bytes() == b"model"
     with pytest.raises(ConversionError, match="cannot be converted to onnx: unknown op Foo"):
-        export.exported(FACTS, "onnx", tmp_path)
+        EXPORTER.exported(FACTS, "onnx", tmp_path)
 
 
 def test_without_onnx_only_tflite_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "run", failing("never asked"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    export.prepare(FACTS, [], tmp_path)
+    EXPORTER.prepare(FACTS, [], tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(MissingExtra, match="onnx"):
-        export.exported(FACTS, "onnx", tmp_path)
+        EXPORTER.exported(FACTS, "onnx", tmp_path)
 
 
 def test_no_calibration_data_no_int8(digits: Digits) -> None:
@@ -277,6 +283,6 @@ def test_no_calibration_data_no_int8(digits: Digits) -> None:
 
 
 def test_what_was_exported_is_found_again(digits: Digits) -> None:
-    first = export.exported(digits.facts, "tflite", digits.folder)
-    assert first == export.exported(digits.facts, "tflite", digits.folder)
+    first = EXPORTER.exported(digits.facts, "tflite", digits.folder)
+    assert first == EXPORTER.exported(digits.facts, "tflite", digits.folder)
     assert cache.lookup(digits.folder, first.parent.name) is not None

@@ -1,0 +1,139 @@
+"""The step that loads a SavedModel in TensorFlow: to float TFLite, float ONNX, and its own answers.
+
+Route, chosen by running it: the graph of the signature is loaded by itself, its variables made constants, and imported
+into a function of fixed shapes with plain names. Loading the objects instead fails on models that an older Keras saved
+with its optimizer ("'_UserObject' object has no attribute 'add_slot'"), and a function that still has variables leaves
+them in the TFLite file ("READ_VARIABLE … variable != nullptr").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeship.errors import ConversionError, InputError
+from edgeship.targets import feed
+from edgeship.targets.keras.inspect import plain_name
+from edgeship.targets.keras.perform import BATCH, OPSET, short_reason
+
+
+def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Do what `request` asks for; see `export.Exporter`."""
+    try:
+        signature = _Signature(request["path"], request["signature"])
+    except ConversionError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"TensorFlow cannot load it: {short_reason(error)}", hint="save it again with this TensorFlow"
+        ) from error
+    formats: dict[str, str | None] = {}
+    for name in request["formats"]:
+        try:
+            {"tflite": _to_tflite, "onnx": _to_onnx}[name](signature, folder)
+            formats[name] = None
+        except Exception as error:  # noqa: BLE001 - a converter may raise anything; the other format may work
+            formats[name] = short_reason(error)
+    for index, files in enumerate(request["answers"]):
+        _answer(signature, feed.read(files), folder / f"answer{index}")
+    return {"formats": formats, "outputs": signature.outputs}
+
+
+class _Signature:
+    """A signature as a function of constants, with its batch fixed at 1 and names that every format takes."""
+
+    def __init__(self, path: str, name: str) -> None:
+        import tensorflow as tf
+
+        self.graph, given, wanted = _frozen(path, name)
+        keys = sorted(given)
+        self.given = [given[key].name for key in keys]
+        self.wanted = {plain_name(key): wanted[key].name for key in sorted(wanted)}
+        dims = [[d.size for d in given[key].tensor_shape.dim] for key in keys]
+        dtypes = [tf.dtypes.as_dtype(given[key].dtype) for key in keys]
+        self.specs = [
+            tf.TensorSpec([1 if d < 0 else d for d in shape], dtype, plain_name(key))
+            for key, shape, dtype in zip(keys, dims, dtypes, strict=True)
+        ]
+        self.open = all(shape and shape[0] < 0 for shape in dims)
+        self.fixed = tf.function(self._call, input_signature=self.specs)
+        shapes = self.fixed.get_concrete_function().structured_outputs
+        for output, tensor in shapes.items():
+            if tensor.shape.rank is None or None in tuple(tensor.shape):
+                raise ConversionError(
+                    f"output {output!r} has no fixed shape: {tensor.shape}", hint="save the model with fixed shapes"
+                )
+        self.outputs = [{"name": n, "shape": [int(d) for d in shapes[n].shape]} for n in self.wanted]
+
+    def batched(self) -> Any:
+        """The same function with its batch open."""
+        import tensorflow as tf
+
+        specs = [tf.TensorSpec([None, *spec.shape[1:]], spec.dtype, spec.name) for spec in self.specs]
+        return tf.function(self._call, input_signature=specs)
+
+    def _call(self, *tensors: Any) -> dict[str, Any]:
+        import tensorflow as tf
+
+        found = tf.graph_util.import_graph_def(
+            self.graph, input_map=dict(zip(self.given, tensors, strict=True)), name="",
+            return_elements=list(self.wanted.values()),
+        )  # fmt: skip
+        return {name: tf.identity(tensor, name) for name, tensor in zip(self.wanted, found, strict=True)}
+
+
+def _frozen(path: str, name: str) -> tuple[Any, Mapping[str, Any], Mapping[str, Any]]:
+    """(GraphDef without variables, inputs, outputs: key -> TensorInfo) of a signature."""
+    import tensorflow as tf
+    from tensorflow.python.framework import convert_to_constants
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        meta = v1.saved_model.load(session, ["serve"], path)
+        signature = meta.signature_def[name]
+        names = [info.name.partition(":")[0] for info in signature.outputs.values()]
+        frozen = convert_to_constants.convert_variables_to_constants_from_session_graph(
+            session, graph.as_graph_def(), sorted(set(names))
+        )
+    for node in frozen.node:
+        node.attr.pop("_output_shapes", None)  # of an open batch; they are inferred again
+    return frozen, signature.inputs, signature.outputs
+
+
+def _to_tflite(signature: _Signature, folder: Path) -> None:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([signature.fixed.get_concrete_function()], tf.Module())
+    (folder / "float.tflite").write_bytes(converter.convert())
+
+
+def _to_onnx(signature: _Signature, folder: Path) -> None:
+    import tf2onnx
+
+    proto, _ = tf2onnx.convert.from_function(signature.fixed, input_signature=signature.specs, opset=OPSET)
+    (folder / "float.onnx").write_bytes(proto.SerializeToString())
+
+
+def _answer(signature: _Signature, data: Mapping[str, feed.Array], stem: Path) -> None:
+    """Answers float32 [n, 1, …] an output, as `<stem>_<j>.npy`: many at a time where every output has the batch too."""
+    import tensorflow as tf
+
+    arrays = [data[spec.name] for spec in signature.specs]
+    batched = signature.open and all(out["shape"][:1] == [1] for out in signature.outputs)
+    function, step = (signature.batched(), BATCH) if batched else (signature.fixed, 1)
+    parts: list[list[Any]] = []
+    for start in range(0, len(arrays[0]), step):
+        chunk = [
+            tf.constant(np.asarray(a[start : start + step, 0] if batched else a[start]), spec.dtype)
+            for a, spec in zip(arrays, signature.specs, strict=True)
+        ]
+        named = function(*chunk)
+        values = [np.asarray(named[out["name"]], dtype=np.float32) for out in signature.outputs]
+        if batched and any(len(value) != len(chunk[0]) for value in values):
+            raise ConversionError("it answers a batch of samples with another number of answers")
+        parts.append([value[:, None] if batched else value[None] for value in values])
+    for index, pieces in enumerate(zip(*parts, strict=True)):
+        np.save(f"{stem}_{index}.npy", np.concatenate(pieces), allow_pickle=False)
