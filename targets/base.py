@@ -31,6 +31,9 @@ RECIPE_SCHEMA = "edgeship.recipe/v1"
 #: A quantizer that leaves out branches or sparse weights writes a file as large as before and says nothing.
 MIN_SHARE = 0.9
 
+#: Format -> precisions of a source that its target makes float32 again before it does anything else.
+UNPACKED = {"tflite": ("float16", "dynamic", "int8-weights")}
+
 #: Samples that calibration looks at; of more, a seeded draw. Ranges do not move after a thousand.
 MAX_CALIBRATION = 1000
 CALIBRATION_SEED = 0
@@ -115,6 +118,33 @@ class Variant:
         return self.path.parent.parent
 
 
+@dataclass(frozen=True)
+class Layer:
+    """An operator of a format's float model that a quantizer can treat by itself."""
+
+    name: str  # what `Scheme.keep` takes: the tensors that it writes
+    operator: str  # the format's word: CONV_2D, Gemm
+    weights: int  # elements of its matrices and kernels; 0 where it has none
+    shape: tuple[int, ...]  # of the first tensor that it writes
+    source_name: str  # the layer of the source that it comes from, as far as names tell
+    subgraph: int = 0  # branches and loop bodies have higher numbers
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Layer:
+        """From what `encode` gave."""
+        return cls(
+            str(data["name"]), str(data["operator"]), int(data["weights"]), tuple(map(int, data["shape"])),
+            str(data["source_name"]), int(data["subgraph"]),
+        )  # fmt: skip
+
+    def encode(self) -> dict[str, Any]:
+        """To what `json.dumps` takes."""
+        return {
+            "name": self.name, "operator": self.operator, "weights": self.weights, "shape": list(self.shape),
+            "source_name": self.source_name, "subgraph": self.subgraph,
+        }  # fmt: skip
+
+
 class Target(Protocol):
     """A model format and its toolchain."""
 
@@ -156,7 +186,8 @@ def check_request(target: Target, source: ModelFacts, scheme: Scheme, calibratio
     what = f"{source.path}: {target.name} {precision}"
     if reason := target.reachable(source.format, precision):
         raise UsageError(f"{what} cannot be built: {reason}")
-    if source.precision not in ("float32", precision):
+    unpacked = UNPACKED.get(source.format, ()) if source.format == target.name else ()
+    if source.precision not in ("float32", precision, *unpacked):
         raise UsageError(
             f"{what} cannot be built: the model is {source.precision} already",
             hint=f"push it as {source.precision}, or start from the float model",

@@ -94,6 +94,7 @@ def make(
             shutil.copyfile(work / file, place / file)
         details = facts.get("details", {})
         share = float(details.get("float16_share", 1.0) if recipe.precision == "float16" else facts["int8_share"])
+        share += float(facts.get("kept_share", 0.0))  # of layers that were to stay in float
         check_share(share, recipe.precision, what, map(str, details.get("left_in_float", [])))
         loaded = answers.load(recipe.format, place / file, what, reporter)
         _check_outputs(source, loaded.outputs, what)
@@ -101,7 +102,8 @@ def make(
         sha, size = digest([place / file])
         return {
             "inputs": [t.encode() for t in loaded.inputs], "outputs": [t.encode() for t in loaded.outputs],
-            "notes": list(loaded.notes), "int8_share": facts["int8_share"], "sha256": sha, "bytes": size,
+            "notes": [*facts.get("decided", []), *loaded.notes], "int8_share": facts["int8_share"],
+            "sha256": sha, "bytes": size,
         }  # fmt: skip
 
     entry = cache.keep(folder, recipe.key, perform)

@@ -15,7 +15,7 @@ from edgeship.runtime.manifest import TensorSpec
 from edgeship.runtime.wire import DTYPES
 from edgeship.targets.tflite.reader import Signature, Structure, Tensor, read
 
-_CUSTOM = 32
+_CUSTOM, _DEQUANTIZE, _GATHER = 32, 6, 36  # builtin codes
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
 _INT8 = ("int8", "uint8", "int4", "int2")
 
@@ -33,7 +33,7 @@ def describe(structure: Structure) -> dict[str, Any]:
     """A structure as facts. Raises InputError where an input or output is no plain tensor."""
     signature = default_signature(structure)
     graph = structure.subgraphs[signature.subgraph]
-    names = _builtin_names()
+    names = builtin_names()
     operators: Counter[str] = Counter()
     for subgraph in structure.subgraphs:
         for op in subgraph.operators:
@@ -139,11 +139,23 @@ def _precision(structure: Structure, weights: Weights) -> str:
         return "int8"
     matrices = any(_is_weight(t) and sum(d > 1 for d in t.shape) > 1 for s in structure.subgraphs for t in s.tensors)
     if matrices and weights.int8_share > 0.5:
-        return "dynamic"
+        return "int8-weights" if _all_dequantized(structure) else "dynamic"
     return "float16" if matrices and weights.half_share > 0.5 else "float32"
 
 
-def _builtin_names() -> dict[int, str]:
+def _all_dequantized(structure: Structure) -> bool:
+    """Whether int8 matrices only go into DEQUANTIZE: what computes with them computes in float."""
+    for graph in structure.subgraphs:
+        for operator in graph.operators:
+            if structure.codes[operator.code][0] in (_DEQUANTIZE, _GATHER):
+                continue
+            read = (graph.tensors[i] for i in operator.inputs if i >= 0)
+            if any(t.constant and t.dtype in _INT8 and t.scales and sum(d > 1 for d in t.shape) > 1 for t in read):
+                return False
+    return True
+
+
+def builtin_names() -> dict[int, str]:
     """Operator names of the schema that is installed; without one, operators go by number."""
     if importlib.util.find_spec("ai_edge_litert") is None:
         return {}

@@ -55,6 +55,7 @@ class Tensor:
     scale: float
     zero_point: int
     variable: bool
+    sparse: bool = False
     open_at: tuple[int, ...] = ()  # absolute offsets of the −1, to fix them in place
 
     @property
@@ -281,7 +282,7 @@ def _tensor(table: _Table, buffers: Sequence[int]) -> Tensor:
         raise DamagedError(f"tensor {name!r}: {held} bytes are not {dtype} {list(shape)}")
     scales, scale, zero = _quantization(table)
     return Tensor(
-        name, dtype, shape, axes, buffer, held > 0, scales, scale, zero, bool(table.scalar(5, _U8)),
+        name, dtype, shape, axes, buffer, held > 0, scales, scale, zero, bool(table.scalar(5, _U8)), sparse,
         tuple(start + 4 * i for i in axes) if signature else (),
     )  # fmt: skip
 

@@ -11,12 +11,11 @@ from edgeship.reporter import Reporter
 from edgeship.targets import child, routes
 from edgeship.targets.base import Recipe, Variant, calibration_of, check_request, needs_calibration, versions_of
 from edgeship.targets.build import Made, make, read_facts
-from edgeship.targets.scheme import Scheme
+from edgeship.targets.scheme import PRECISIONS, Scheme
 from edgeship.targets.tflite import plain
 
-_BUILDS = ("float32", "float16", "dynamic", "int8")
 _INSPECT = "edgeship.targets.tflite.inspect"
-_BY = "ai-edge-quantizer/2"  # raised when what the step makes changes
+_BY = "ai-edge-quantizer/3"  # raised when what the step makes changes
 
 
 class TfliteTarget:
@@ -32,7 +31,7 @@ class TfliteTarget:
         """None where it can be built, else why not."""
         if reason := routes.unreachable(source_format, "tflite"):
             return reason
-        return None if precision in _BUILDS else f"edgeship does not make {precision} TFLite yet"
+        return None if precision in PRECISIONS else f"there is no precision {precision!r}"
 
     def build(
         self, source: ModelFacts, scheme: Scheme, calibration: Dataset | None, folder: Path, reporter: Reporter
@@ -68,7 +67,7 @@ class TfliteTarget:
             if needs_calibration(source, scheme):
                 assert calibration is not None
                 data, used = calibration_of(calibration)
-                step |= {"ranges": "min-max", "weights": "int8 per channel", "activations": "int8"}
+                step |= {"ranges": scheme.ranges}
             steps.append(step)
             versions |= versions_of({"ai-edge-quantizer": "tflite", "ai-edge-litert": "tflite"})
         return data, Recipe(source.sha256, source.format, "tflite", scheme.precision, tuple(steps), used, versions)

@@ -1,0 +1,134 @@
+"""Collects the ranges of activations: one interpreter, one sample at a time, a few numbers a tensor.
+
+Memory does not grow with the samples: the interpreter keeps every tensor of one run, and what is taken from it is
+reduced at once. ai-edge-quantizer's own calibrator copies all of them, weights too, for every sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeship.errors import ConversionError
+from edgeship.targets.tflite.reader import Signature, Structure, Subgraph
+
+Array = NDArray[Any]
+
+THREADS = 2  # of the interpreter; more does not help one sample at a time
+
+#: Values beyond are padding (−inf before a max pool, the mask of an attention), no signal; as ai-edge-quantizer has it.
+FINITE = 3e38
+
+#: Weight of what was seen before in the moving average; as ai-edge-quantizer has it.
+SMOOTHING = 0.95
+
+
+def observe(
+    data: bytes, structure: Structure, signature: Signature, arrays: Mapping[str, Array],
+    see: Callable[[str, Array], None],
+) -> None:  # fmt: skip
+    """Run a float file over samples and show every float activation of the main graph that was computed.
+
+    Args:
+        data: the file; its signature is that of the main graph.
+        structure: of the same.
+        signature: names of the inputs.
+        arrays: input -> [n, *shape].
+        see: is given a tensor's name and its values in one sample, a view of the interpreter's memory: what lives
+            longer than the call must be copied.
+
+    Raises:
+        ConversionError: no samples, an input is missing, or the interpreter refuses the model.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    missing = [name for name, _ in signature.inputs if name not in arrays]
+    count = min((len(arrays[name]) for name, _ in signature.inputs if name in arrays), default=0)
+    if missing or not count:
+        raise ConversionError(
+            f"the calibration samples lack {', '.join(missing)}" if missing else "no calibration samples arrived"
+        )
+    wanted = _activations(structure.subgraphs[0])
+    try:
+        interpreter = Interpreter(model_content=data, num_threads=THREADS, experimental_preserve_all_tensors=True)
+        interpreter.allocate_tensors()
+        for sample in range(count):
+            interpreter.reset_all_variables()
+            for name, index in signature.inputs:
+                interpreter.set_tensor(index, np.ascontiguousarray(arrays[name][sample]))
+            interpreter.invoke()
+            for index, name in wanted:
+                try:
+                    see(name, interpreter.tensor(index)())
+                except ValueError:  # it was not computed: an unused part, or memory that a loop owns
+                    continue
+    except (RuntimeError, ValueError) as error:
+        raise ConversionError(f"the interpreter cannot calibrate it: {' '.join(str(error).split())[:400]}") from error
+
+
+def _activations(graph: Subgraph) -> list[tuple[int, str]]:
+    """(index, name) of the float tensors that are no constants and that something reads or writes."""
+    used = {i for op in graph.operators for i in (*op.inputs, *op.outputs)} | {*graph.inputs, *graph.outputs}
+    tensors = [(i, graph.tensors[i]) for i in sorted(used) if i >= 0]
+    return [(i, tensor.name) for i, tensor in tensors if tensor.dtype == "float32" and not tensor.constant]
+
+
+def span(values: Array) -> tuple[float, float] | None:
+    """(smallest, largest) of the values within `FINITE`, None where there are none.
+
+    Raises:
+        FloatingPointError: one is no number.
+    """
+    if not values.size:
+        return None
+    low, high = float(values.min()), float(values.max())
+    if math.isnan(low):  # numpy's minimum of anything with a NaN in it
+        raise FloatingPointError("not a number")
+    if low > -FINITE and high < FINITE:
+        return low, high
+    inside = values[np.abs(values) < FINITE]
+    return (float(inside.min()), float(inside.max())) if inside.size else None
+
+
+class Extremes:
+    """The smallest and the largest value of every tensor (min-max), or both smoothed over the samples."""
+
+    def __init__(self, smoothing: float | None = None) -> None:
+        self.smoothing = smoothing
+        self.ranges: dict[str, tuple[float, float]] = {}
+
+    def see(self, name: str, values: Array) -> None:
+        """Take in a tensor's values of one sample. Raises ConversionError for NaN."""
+        try:
+            new = span(values)
+        except FloatingPointError as error:
+            raise ConversionError(
+                f"the float model computes NaN in {name!r} on the calibration samples",
+                hint="look for NaN in its weights, and for samples that are not prepared as in training",
+            ) from error
+        if new is None:
+            return
+        old = self.ranges.get(name)
+        if old is None:
+            self.ranges[name] = new
+        elif self.smoothing is None:
+            self.ranges[name] = min(old[0], new[0]), max(old[1], new[1])
+        else:
+            keep, take = self.smoothing, 1 - self.smoothing
+            self.ranges[name] = keep * old[0] + take * new[0], keep * old[1] + take * new[1]
+
+
+def ranges(
+    data: bytes, structure: Structure, signature: Signature, arrays: Mapping[str, Array], choice: str
+) -> dict[str, tuple[float, float]]:  # fmt: skip
+    """Tensor -> (smallest, largest) value that it is to hold.
+
+    `choice` is one of `scheme.RANGES`, the rest as of `observe`, whose errors it raises.
+    """
+    collector = Extremes(SMOOTHING if choice == "moving-average" else None)
+    observe(data, structure, signature, arrays, collector.see)
+    return collector.ranges

@@ -1,0 +1,91 @@
+"""Lists the layers of a float TFLite file that a quantizer can treat one by one. A step of `child`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeship.errors import InputError
+from edgeship.targets import child
+from edgeship.targets.base import Layer
+from edgeship.targets.tflite.inspect import builtin_names
+from edgeship.targets.tflite.plan import scope, weights
+from edgeship.targets.tflite.prepare import ready
+from edgeship.targets.tflite.reader import Structure, read
+
+_STEP = "edgeship.targets.tflite.layers"
+
+#: Operators without weights that cost accuracy when they are quantized; others only move values.
+_COMPUTING = {
+    "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "DIV", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU",
+    "LOGISTIC", "MEAN", "MUL", "PRELU", "RSQRT", "SOFTMAX", "SQRT", "SQUARED_DIFFERENCE", "SUB", "SUM", "TANH",
+}  # fmt: skip
+
+
+def layers(path: Path) -> tuple[Layer, ...]:
+    """The layers of a float TFLite file in the order in which they run; `Layer.name` is what `Scheme.keep` takes.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    with child.workspace() as work:
+        found = child.run(
+            _STEP, {"path": str(path.resolve())}, work, limits=child.INSPECT, subject=str(path), failure=InputError
+        )
+    return tuple(Layer.parse(item) for item in found["layers"])
+
+
+def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa: ARG001 - the shape of every step
+    """{"layers": of the file at `request["path"]`}."""
+    structure = read(ready(Path(request["path"]).read_bytes()))
+    return {"layers": [layer.encode() for layer in describe(structure)]}
+
+
+def describe(structure: Structure) -> list[Layer]:
+    """Operators that hold weights or compute on activations; the names of its tensors are unique."""
+    names = builtin_names()
+    out: list[Layer] = []
+    for number, graph in enumerate(structure.subgraphs):
+        for operator in graph.operators:
+            code = structure.codes[operator.code][0]
+            elements = sum(tensor.elements for tensor in weights(operator, graph))
+            kind = names.get(code, f"builtin {code}")
+            if not elements and kind not in _COMPUTING:
+                continue
+            result = graph.tensors[operator.outputs[0]]
+            if result.dtype == "float32":
+                out.append(
+                    Layer(scope(operator, graph), kind, elements, result.shape, source_name(result.name), number)
+                )
+    return out
+
+
+def share(structure: Structure, operators: Collection[tuple[int, int]]) -> float:
+    """What part of the elements of all weight matrices these operators read, 0 to 1."""
+    total = chosen = 0
+    seen: set[int] = set()
+    for number, graph in enumerate(structure.subgraphs):
+        for index, operator in enumerate(graph.operators):
+            for tensor in weights(operator, graph):
+                if tensor.buffer not in seen:
+                    total += tensor.elements
+                    chosen += tensor.elements if (number, index) in operators else 0
+                    seen.add(tensor.buffer)
+    return chosen / total if total else 0.0
+
+
+def source_name(tensor: str) -> str:
+    """The source's layer that a tensor's name tells of.
+
+    Converters join the names of what they fused with ";", and put the model before and the operation behind:
+    "functional_1/sequential_1/dense_2_1/MatMul;…" is the layer dense_2.
+    """
+    first = tensor.split(";", maxsplit=1)[0]
+    parts = [part for part in first.split("/") if part]
+    while len(parts) > 1 and re.fullmatch(r"(functional|sequential|model|StatefulPartitionedCall)(_\d+)*", parts[0]):
+        parts = parts[1:]
+    if len(parts) > 1:
+        parts = parts[:-1]
+    return re.sub(r"_1$", "", "/".join(parts)) if "/" in first else first

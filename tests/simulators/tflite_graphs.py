@@ -1,0 +1,212 @@
+"""Small float TFLite models of several layers and subgraphs, made in milliseconds without TensorFlow.
+
+    mlp(path)         x [1, 12] -> dense_a, dense_b, dense_c [1, 4], ReLU between
+    branches(path)    x [1, 12] -> dense, IF mean > 0 one dense layer, else another -> dense
+    detector(path)    x [1, 12] -> boxes in the hundreds and scores of 0 to 1, concatenated to [1, 12]
+    tokens(path)      ids int32 [1, 5] -> table of 40 × 8 -> dense
+    matmul(path)      x [1, 6, 8] -> BATCH_MATMUL with a constant -> ADD
+Each returns its path. `samples(n)` are inputs of the first three: float32 [n, 1, 12].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeship.dataset import Dataset
+
+Float = NDArray[np.float32]
+
+
+def samples(n: int, seed: int = 5) -> Dataset:
+    """Inputs named x, float32 [n, 1, 12]."""
+    return Dataset({"x": np.random.default_rng(seed).normal(size=(n, 1, 12)).astype(np.float32)})
+
+
+class Graph:
+    """A subgraph in the making."""
+
+    def __init__(self, file: File) -> None:
+        self.file, self.tensors, self.operators = file, list[Any](), list[Any]()
+
+    def tensor(
+        self, name: str, shape: Sequence[int], data: Any = None, dtype: str = "float32", *, variable: bool = False
+    ) -> int:
+        """A tensor; its place."""
+        schema = self.file.schema
+        made = schema.TensorT()
+        made.name, made.shape, made.hasRank = name.encode(), list(shape), True
+        made.type, made.isVariable = getattr(schema.TensorType, dtype.upper()), variable
+        made.quantization = schema.QuantizationParametersT()
+        made.buffer = 0 if data is None else self.file.buffer(np.asarray(data, dtype).tobytes())
+        self.tensors.append(made)
+        return len(self.tensors) - 1
+
+    def operator(
+        self, name: str, inputs: Sequence[int], outputs: Sequence[int], options: str = "", version: int = 1,
+        **values: Any,
+    ) -> None:  # fmt: skip
+        """An operator; `options` names its table, without "Options"."""
+        schema, made = self.file.schema, self.file.schema.OperatorT()
+        made.opcodeIndex = self.file.code(getattr(schema.BuiltinOperator, name), version)
+        made.inputs, made.outputs = list(inputs), list(outputs)
+        if options:
+            made.builtinOptionsType = getattr(schema.BuiltinOptions, f"{options}Options")
+            made.builtinOptions = getattr(schema, f"{options}OptionsT")()
+            for key, value in values.items():
+                setattr(made.builtinOptions, key, value)
+        self.operators.append(made)
+
+    def dense(self, name: str, x: int, weights: Float, *, relu: bool = False, bias: Float | None = None) -> int:
+        """FULLY_CONNECTED with weights [out, in]; the place of what it writes, `name`."""
+        wt = self.tensor(f"{name}/weights", weights.shape, weights)
+        inputs = [x, wt] + ([] if bias is None else [self.tensor(f"{name}/bias", bias.shape, bias)])
+        out = self.tensor(name, (1, len(weights)))
+        self.operator("FULLY_CONNECTED", inputs, [out], "FullyConnected", fusedActivationFunction=int(relu))
+        return out
+
+
+class File:
+    """A model in the making."""
+
+    def __init__(self) -> None:
+        from ai_edge_litert import schema_py_generated
+
+        self.schema: Any = schema_py_generated
+        self.buffers, self.codes, self.graphs = [self.schema.BufferT()], list[Any](), list[Graph]()
+
+    def buffer(self, data: bytes) -> int:
+        """A buffer; its place."""
+        made = self.schema.BufferT()
+        made.data = np.frombuffer(data, np.uint8)
+        self.buffers.append(made)
+        return len(self.buffers) - 1
+
+    def code(self, builtin: int, version: int) -> int:
+        """An operator code; its place."""
+        for index, code in enumerate(self.codes):
+            if (code.builtinCode, code.version) == (builtin, version):
+                return index
+        made = self.schema.OperatorCodeT()
+        made.builtinCode, made.deprecatedBuiltinCode, made.version = builtin, min(builtin, 127), version
+        self.codes.append(made)
+        return len(self.codes) - 1
+
+    def graph(self) -> Graph:
+        """A new subgraph."""
+        self.graphs.append(Graph(self))
+        return self.graphs[-1]
+
+    def write(
+        self, path: Path, sides: Sequence[tuple[Sequence[int], Sequence[int]]], *, signature: bool = True
+    ) -> Path:
+        """Pack it; `sides` are inputs and outputs of each subgraph."""
+        schema, model = self.schema, self.schema.ModelT()
+        model.version, model.description = 3, b"test"
+        model.operatorCodes, model.buffers, model.subgraphs = self.codes, self.buffers, []
+        for number, (graph, (inputs, outputs)) in enumerate(zip(self.graphs, sides, strict=True)):
+            made = schema.SubGraphT()
+            made.name, made.tensors, made.operators = f"graph{number}".encode(), graph.tensors, graph.operators
+            made.inputs, made.outputs = list(inputs), list(outputs)
+            model.subgraphs.append(made)
+        if signature:
+            model.signatureDefs = [self._signature(*sides[0])]
+        builder = schema.flatbuffers.Builder(4096)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        path.write_bytes(bytes(builder.Output()))
+        return path
+
+    def _signature(self, inputs: Sequence[int], outputs: Sequence[int]) -> Any:
+        made = self.schema.SignatureDefT()
+        made.signatureKey, made.subgraphIndex = b"serving_default", 0
+        sides = []
+        for side in (inputs, outputs):
+            entries = []
+            for index in side:
+                entry = self.schema.TensorMapT()
+                entry.name, entry.tensorIndex = self.graphs[0].tensors[index].name, index
+                entries.append(entry)
+            sides.append(entries)
+        made.inputs, made.outputs = sides
+        return made
+
+
+def _weights(rng: np.random.Generator, rows: int, columns: int) -> Float:
+    drawn: Float = (rng.normal(size=(rows, columns)) / np.sqrt(columns)).astype(np.float32)
+    return drawn
+
+
+def mlp(path: Path, *, signature: bool = True, name: str = "dense") -> Path:
+    """Three dense layers: <name>_a [1, 16], <name>_b [1, 16], <name>_c [1, 4]."""
+    rng, file = np.random.default_rng(0), File()
+    g = file.graph()
+    x = g.tensor("x", (1, 12))
+    a = g.dense(f"{name}_a", x, _weights(rng, 16, 12), relu=True)
+    b = g.dense(f"{name}_b", a, _weights(rng, 16, 16), relu=True)
+    c = g.dense(f"{name}_c", b, _weights(rng, 4, 16))
+    return file.write(path, [([x], [c])], signature=signature)
+
+
+def branches(path: Path) -> Path:
+    """Dense layers within the branches of an IF, whose tensors have the same names on both sides."""
+    rng, file = np.random.default_rng(1), File()
+    g, then, other = file.graph(), file.graph(), file.graph()
+    x = g.tensor("x", (1, 12))
+    a = g.dense("first", x, _weights(rng, 16, 12))
+    mean, axes = g.tensor("mean", ()), g.tensor("axes", (2,), [0, 1], "int32")
+    g.operator("MEAN", [a, axes], [mean], "Reducer", keepDims=False)
+    zero, decision = g.tensor("zero", (), 0.0), g.tensor("decision", (), dtype="bool")
+    g.operator("GREATER", [mean, zero], [decision], "Greater")
+    chosen = g.tensor("chosen", (1, 16))
+    g.operator("IF", [decision, a], [chosen], "If", thenSubgraphIndex=1, elseSubgraphIndex=2)
+    last = g.dense("last", chosen, _weights(rng, 4, 16))
+    sides: list[tuple[Sequence[int], Sequence[int]]] = [([x], [last])]
+    for branch in (then, other):
+        given = branch.tensor("given", (1, 16))
+        sides.append(([given], [branch.dense("branch", given, _weights(rng, 16, 16), relu=branch is then)]))
+    return file.write(path, sides)
+
+
+def detector(path: Path) -> Path:
+    """Boxes [1, 8] in the hundreds and scores [1, 4] of 0 to 1 in one output."""
+    rng, file = np.random.default_rng(2), File()
+    g = file.graph()
+    x = g.tensor("x", (1, 12))
+    a = g.dense("trunk", x, _weights(rng, 16, 12), relu=True)
+    boxes = g.dense("boxes", a, 200 * _weights(rng, 8, 16))
+    logits = g.dense("logits", a, 3 * _weights(rng, 4, 16))
+    scores = g.tensor("scores", (1, 4))
+    g.operator("LOGISTIC", [logits], [scores])
+    both = g.tensor("detections", (1, 12))
+    g.operator("CONCATENATION", [boxes, scores], [both], "Concatenation", axis=1)
+    return file.write(path, [([x], [both])])
+
+
+def tokens(path: Path) -> Path:
+    """A table that is looked up."""
+    rng, file = np.random.default_rng(3), File()
+    g = file.graph()
+    ids = g.tensor("ids", (1, 5), dtype="int32")
+    table = g.tensor("table", (40, 8), rng.normal(size=(40, 8)))
+    rows = g.tensor("rows", (1, 5, 8))
+    g.operator("GATHER", [table, ids], [rows], "Gather", axis=0)
+    flat, shape = g.tensor("flat", (1, 40)), g.tensor("shape", (2,), [1, 40], "int32")
+    g.operator("RESHAPE", [rows, shape], [flat], "Reshape", newShape=[1, 40])
+    return file.write(path, [([ids], [g.dense("out", flat, _weights(rng, 4, 40))])])
+
+
+def matmul(path: Path) -> Path:
+    """A product with a constant as converters from ONNX write it, and its bias apart."""
+    rng, file = np.random.default_rng(4), File()
+    g = file.graph()
+    x = g.tensor("x", (1, 6, 8))
+    w = g.tensor("w", (8, 10), _weights(rng, 8, 10))
+    product = g.tensor("product", (1, 6, 10))
+    g.operator("BATCH_MATMUL", [x, w], [product], "BatchMatMul")
+    bias, out = g.tensor("bias", (10,), rng.normal(size=10)), g.tensor("out", (1, 6, 10))
+    g.operator("ADD", [product, bias], [out], "Add")
+    return file.write(path, [([x], [out])])
