@@ -52,5 +52,5 @@ clean: ## take away what make made
 	@$(PIP) -e '.[demo]' && touch $@
 
 .venv/ready-dev: .venv/made pyproject.toml requirements.txt
-	@echo "installing edgeship, its converters and the tools for tests into .venv (about 2.7 GB)"
+	@echo "installing edgeship, its converters and the tools for tests into .venv (about 3.5 GB)"
 	@$(PIP) -e '.[dev]' && touch $@

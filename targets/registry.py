@@ -23,8 +23,12 @@ FloatArray = NDArray[np.float32]
 
 #: Formats that are sources alone -> the step that reads them.
 _READERS: Mapping[str, str] = MappingProxyType(
-    {"keras": "edgeship.targets.keras.inspect", "savedmodel": "edgeship.targets.savedmodel.inspect"}
-)
+    {
+        "keras": "edgeship.targets.keras.inspect",
+        "savedmodel": "edgeship.targets.savedmodel.inspect",
+        "torch": "edgeship.targets.torch.inspect",
+    }
+)  # fmt: skip
 
 _TARGETS: Mapping[str, Target] = MappingProxyType({"tflite": TfliteTarget(), "onnx": OnnxTarget()})
 

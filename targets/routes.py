@@ -27,6 +27,7 @@ from edgeship.targets.keras import export as keras
 from edgeship.targets.onnx import plain as onnx_plain
 from edgeship.targets.savedmodel import export as savedmodel
 from edgeship.targets.tflite import plain as tflite_plain
+from edgeship.targets.torch import export as torch
 
 FloatArray = NDArray[np.float32]
 
@@ -67,12 +68,15 @@ ROUTES: Mapping[tuple[str, str], Route] = MappingProxyType(
         ("tflite", "tflite"): _as_it_is(tflite_plain.steps),
         ("keras", "onnx"): _exported(keras.EXPORTER, "onnx"),
         ("savedmodel", "onnx"): _exported(savedmodel.EXPORTER, "onnx"),
+        ("torch", "onnx"): _exported(torch.EXPORTER, "onnx"),
         ("onnx", "onnx"): _as_it_is(lambda source: ()),  # noqa: ARG005
     }
 )
 
 #: Source format -> what answers for it in its framework; the others answer in the engine.
-FRAMEWORKS: Mapping[str, Exporter] = MappingProxyType({e.source: e for e in (keras.EXPORTER, savedmodel.EXPORTER)})
+FRAMEWORKS: Mapping[str, Exporter] = MappingProxyType(
+    {exporter.source: exporter for exporter in (keras.EXPORTER, savedmodel.EXPORTER, torch.EXPORTER)}
+)
 
 #: Formats that the engine runs -> the source as the engine can run it.
 _PLAIN: Mapping[str, Callable[[ModelFacts, Path, Reporter], Variant]] = MappingProxyType(

@@ -67,6 +67,32 @@ def test_other_files_are_refused_with_the_way_out(
     assert hint in str(caught.value.hint)
 
 
+def archive(path: Path, *names: str) -> Path:
+    with zipfile.ZipFile(path, "w") as new:
+        for name in names:
+            new.writestr(name, "{}")
+    return path
+
+
+def test_archives_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
+    assert detect_format(archive(tmp_path / "m.zip", "net/models/model.json", "net/archive_format")) == "torch"
+    assert detect_format(archive(tmp_path / "m.pt2", "anything")) == "torch"  # its reader says what is wrong
+    assert detect_format(archive(tmp_path / "n.zip", "config.json")) == "keras"
+    with pytest.raises(InputError, match=r"torch\.save pickled") as caught:
+        detect_format(archive(tmp_path / "m.pth", "net/data.pkl", "net/data/0"))
+    assert "torch.export" in str(caught.value.hint)
+
+
+def test_a_folder_is_a_saved_model_or_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"saved_model\.pb is not in it"):
+        detect_format(tmp_path)
+    write(tmp_path / "saved_model.pb", b"x")
+    assert detect_format(tmp_path) == "savedmodel"
+    with pytest.raises(UsageError, match="one file of a SavedModel") as caught:
+        detect_format(tmp_path / "saved_model.pb")
+    assert str(tmp_path) in str(caught.value.hint)
+
+
 def test_missing_empty_folders_and_huge_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="no such file"):
         check_file(tmp_path / "missing.keras")
