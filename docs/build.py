@@ -110,7 +110,7 @@ def cli_page() -> str:
 def settings_page() -> str:
     """Reference of edgeship.toml."""
     out = [SETTINGS_INTRO]
-    for table, settings in itertools.groupby(config.all_settings(), key=lambda leaf: leaf.path[0]):
+    for table, settings in itertools.groupby(config.all_settings(), key=lambda leaf: ".".join(leaf.path[:-1])):
         rows = [
             (f"`{leaf.path[-1]}`", leaf.key.kind.says, _default(leaf), f"`{config.variable(leaf)}`", leaf.key.doc)
             for leaf in settings

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from edgeship.errors import ConfigError, UsageError
+from edgeship.preparation import Preparation
 from edgeship.tomlfile import (
     STRINGS,
     TEXT,
@@ -66,10 +67,15 @@ class DataConfig:
 
     representative: Annotated[
         Path | None,
-        Key(TEXT, "`.npz` to calibrate int8 with: arrays named like the model's inputs; 200 to 1,000 samples."),
+        Key(
+            TEXT,
+            "Data to calibrate int8 with, 200 to 1,000 samples: `.npz` with arrays named like the model's inputs, or a "
+            "folder of images or WAV files, one folder a class.",
+        ),
     ] = None
-    evaluation: Annotated[Path | None, Key(TEXT, '`.npz` to check variants with: the same, and "labels".')] = None
+    evaluation: Annotated[Path | None, Key(TEXT, "Data to check variants with: the same, with labels.")] = None
     metric: Annotated[str, Key(choice(*METRICS), "What the check measures.")] = "top1"
+    preparation: Preparation = field(default_factory=Preparation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,6 +357,18 @@ name = "{name}"
 {line("representative", found.representative, "calibration.npz", inputs)}
 {line("evaluation", found.evaluation, "evaluation.npz", 'the same, and "labels"')}
 metric = "top1"
+
+# [data.preparation]                   # of images and recordings: as in training. Arrays are taken as they are
+# normalize = "0..1"                   # images: 0..1, -1..1, 0..255, imagenet; recordings: -1..1, int16, peak
+# mean = [0.5]                         # then minus this,
+# std = [0.5]                          # then divided by that; one number, or one a channel
+# resize = "crop"                      # or squash, pad, none
+# crop = 1.0                           # share of the image that is kept; ImageNet models often use 0.875
+# resample = "bilinear"
+# color = "rgb"                        # or bgr
+# layout = "channels-last"             # where the model's shape does not say
+# sample_rate = 16000                  # Hz of recordings
+# windows = "first"                    # of a long recording; or center, all
 
 [budget]
 max_drop = 1.0                         # points of the metric, float against variant, same samples

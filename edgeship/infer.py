@@ -21,6 +21,7 @@ from edgeship import dataset
 from edgeship.dataset import Dataset
 from edgeship.deploy.client import AgentClient, Reply
 from edgeship.errors import DeviceError, UsageError
+from edgeship.preparation import Preparation
 from edgeship.runtime.errors import ProtocolError
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.runtime.wire import objects, parse_object
@@ -52,14 +53,18 @@ class Answer:
         return None if self.label is None else self.predicted == self.label
 
 
-def infer(client: AgentClient, path: Path, indices: Sequence[int], labels: Sequence[str] = ()) -> list[Answer]:
-    """A device's answers to samples of a file.
+def infer(
+    client: AgentClient, path: Path, indices: Sequence[int], labels: Sequence[str] = (),
+    preparation: Preparation | None = None,
+) -> list[Answer]:  # fmt: skip
+    """A device's answers to samples.
 
     Args:
         client: an open client of the device's agent.
-        path: `.npz`, arrays named like the inputs of what the device serves, and maybe `labels`.
+        path: data for the inputs of what the device serves, and maybe labels.
         indices: which samples.
         labels: names of classes; empty: the index is the name.
+        preparation: how images or recordings become samples.
 
     Raises:
         UsageError: a sample outside of the data, or no such file.
@@ -73,7 +78,7 @@ def infer(client: AgentClient, path: Path, indices: Sequence[int], labels: Seque
             hint=f"edgeship push MODEL -l name={client.device_name}",
         )  # fmt: skip
     inputs = _inputs(client, model)
-    data = dataset.read(path, inputs)
+    data = dataset.read(path, inputs, preparation=preparation, classes=labels)
     if indices and max(indices) >= len(data):
         raise UsageError(
             f"sample {max(indices)} was asked for, {path} has {len(data)}", hint="a smaller --start or --n"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -84,7 +85,16 @@ def _number_of(text: str) -> object:
         return text
 
 
+def _numbers(value: object) -> tuple[float, ...]:
+    if not isinstance(value, list) or not value or any(isinstance(v, bool) for v in value):
+        raise ValueError("must be a list of numbers, such as [0.5, 0.5, 0.5]")
+    if not all(isinstance(item, (int, float)) and math.isfinite(item) for item in value):
+        raise ValueError("must be a list of finite numbers, such as [0.5, 0.5, 0.5]")
+    return tuple(float(item) for item in value)
+
+
 TEXT = Kind("text", _text)
+NUMBERS = Kind("list of numbers", _numbers, lambda text: [_number_of(part) for part in _by_commas(text)])
 STRINGS = Kind("list of texts", _strings, _by_commas)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from edgeship.bench.protocol import BenchOptions
     from edgeship.bench.record import Record
     from edgeship.config import Project
+    from edgeship.dataset import Dataset
+    from edgeship.model import ModelFacts
     from edgeship.reporter import Reporter
 
 _FILE = click.Path(path_type=Path)
@@ -102,13 +104,24 @@ def _project() -> Project | None:
     return None if config.find() is None else config.load()
 
 
+def _load(path: Path | None, facts: ModelFacts, project: Project, reporter: Reporter) -> Dataset | None:
+    """Data of a project, where it names some."""
+    from edgeship import dataset
+
+    if path is None:
+        return None
+    return dataset.load(
+        path, facts, preparation=project.data.preparation, classes=project.model.labels, reporter=reporter
+    )  # fmt: skip
+
+
 def _on_host(
     model: Path, project: Project | None, formats: Sequence[str], precisions: Sequence[str], threads: int,
     options: BenchOptions, reporter: Reporter,
 ) -> list[Record]:  # fmt: skip
     import tempfile
 
-    from edgeship import dataset, libraries
+    from edgeship import libraries
     from edgeship.bench import host, report, source
     from edgeship.deploy.contact import Agent
     from edgeship.reporter import Step
@@ -116,9 +129,8 @@ def _on_host(
 
     facts = registry.inspect(model)
     targets = registry.targets()
-    data = None if project is None else project.data
-    calibration = dataset.load(data.representative, facts) if data is not None and data.representative else None
-    samples = dataset.load(data.evaluation, facts) if data is not None and data.evaluation else None
+    calibration = _load(project.data.representative, facts, project, reporter) if project else None
+    samples = _load(project.data.evaluation, facts, project, reporter) if project else None
     pairs = source.wanted(facts, targets, formats=formats, precisions=precisions, calibrated=calibration is not None)
     made = []
     with tempfile.TemporaryDirectory(prefix="edgeship-bench-") as scratch:

@@ -34,6 +34,6 @@ def list_(out: Output, origin: bool) -> None:
                 "variable": settings.variable(leaf),
             }
         )
-        shown = ", ".join(value) if isinstance(value, tuple) else value
+        shown = ", ".join(map(str, value)) if isinstance(value, tuple) else value
         rows.append((leaf.dotted, shown, str(source)) if origin else (leaf.dotted, shown))
     out.emit("config.list", data, Table(("setting", "value", "origin") if origin else ("setting", "value"), rows))

@@ -13,8 +13,8 @@ from edgeship.cli.output import Output, Table
 
 @click.command()
 @click.argument("device")
-@click.option("--data", type=click.Path(path_type=Path), default=None, metavar="FILE",
-              help="Samples (.npz); the project's evaluation data by default.")  # fmt: skip
+@click.option("--data", type=click.Path(path_type=Path), default=None, metavar="DATA",
+              help="Samples; the project's evaluation data by default.")  # fmt: skip
 @click.option("--n", type=click.IntRange(1, 100_000), default=5, show_default=True, help="How many samples.")
 @click.option("--start", type=click.IntRange(0), default=0, show_default=True, help="The first sample.")
 @with_output
@@ -31,11 +31,9 @@ def infer(out: Output, device: str, data: Path | None, n: int, start: int) -> No
         found = choose.device(store, device)
         path = data or project.data.evaluation
         if path is None:
-            raise UsageError(
-                "which samples?", hint='--data FILE.npz, or [data] evaluation = "FILE.npz" in edgeship.toml'
-            )
+            raise UsageError("which samples?", hint='--data DATA, or [data] evaluation = "DATA" in edgeship.toml')
         with out.reporter() as reporter, choose.connected(found, reporter) as client:
-            answers = ask(client, path, range(start, start + n), project.model.labels)
+            answers = ask(client, path, range(start, start + n), project.model.labels, project.data.preparation)
     records = [
         {"sample": a.sample, "label": a.label, "predicted": a.predicted, "confidence": a.confidence,
          "milliseconds": round(a.milliseconds, 3), "outputs": a.outputs}

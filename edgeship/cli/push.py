@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 @device_options
-@click.option("--calibration", type=click.Path(path_type=Path), default=None, metavar="FILE",
-              help="Representative data (.npz) to quantize with, instead of the project's.")  # fmt: skip
-@click.option("--evaluation", type=click.Path(path_type=Path), default=None, metavar="FILE",
-              help="Evaluation data (.npz) to check with, instead of the project's.")  # fmt: skip
+@click.option("--calibration", type=click.Path(path_type=Path), default=None, metavar="DATA",
+              help="Representative data to quantize with, instead of the project's.")  # fmt: skip
+@click.option("--evaluation", type=click.Path(path_type=Path), default=None, metavar="DATA",
+              help="Evaluation data to check with, instead of the project's.")  # fmt: skip
 @click.option("--precision", default=None,
               type=click.Choice(["float32", "float16", "dynamic", "int8-weights", "int8", "int16x8"]),
               help="Instead of what the devices' profiles ask for.")  # fmt: skip

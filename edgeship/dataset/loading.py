@@ -2,46 +2,111 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeship.dataset import archive
-from edgeship.dataset.samples import Dataset
-from edgeship.errors import UsageError
+import numpy as np
+
+from edgeship import child
+from edgeship.dataset import archive, listing
+from edgeship.dataset.decode import LIMITS, SAMPLES
+from edgeship.dataset.listing import Listing
+from edgeship.dataset.samples import Array, Dataset
+from edgeship.errors import InputError, MissingExtra, UsageError
 from edgeship.model import ModelFacts
+from edgeship.preparation import Preparation
+from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
+
+_KINDS = "an .npz with arrays named like the model's inputs, or a folder of images or WAV files, one folder a class"
 
 
 def check_file(path: Path) -> None:
-    """Raise UsageError unless the path is a file; it is not read."""
+    """Raise UsageError unless there is such data; it is not read."""
     if not path.exists():
-        raise UsageError(f"{path}: no such data file", hint="an .npz with arrays named like the model's inputs")
-    if not path.is_file():
-        raise UsageError(f"{path}: not a file", hint="an .npz with arrays named like the model's inputs")
+        raise UsageError(f"{path}: no such data", hint=_KINDS)
+    if not (path.is_file() or path.is_dir()):
+        raise UsageError(f"{path}: neither a file nor a folder", hint=_KINDS)
 
 
-def load(path: Path, facts: ModelFacts, *, need_labels: bool = False) -> Dataset:
-    """Read a data file for a model.
+def load(
+    path: Path, facts: ModelFacts, *, need_labels: bool = False, preparation: Preparation | None = None,
+    classes: Sequence[str] = (), reporter: Reporter | None = None,
+) -> Dataset:  # fmt: skip
+    """Read data for a model.
 
     Args:
-        path: `.npz`, or `.npy` for a model with one input.
+        path: `.npz`, `.npy` for a model with one input, or a folder of images or recordings.
         facts: the model; its inputs say which arrays are wanted and in which shape.
-        need_labels: whether data without `labels` is refused.
+        need_labels: whether data without labels is refused.
+        preparation: how files become samples; nothing of it applies to arrays.
+        classes: names of the model's classes in the order of its output, where they are known.
+        reporter: is told what a person should know.
 
     Raises:
-        UsageError: no such file; labels are needed and missing.
-        InputError: not such a file, truncated, too large, an array is missing, has another shape or dtype, holds NaN or
-            infinity, or the numbers of samples differ.
+        UsageError: no such data; labels are needed and missing; how to prepare is not clear.
+        InputError: it cannot be read, or does not fit the model; the message names array or file.
+        MissingExtra: images, and Pillow is not installed.
     """
-    return read(path, facts.inputs, need_labels=need_labels)
+    return read(
+        path, facts.inputs, need_labels=need_labels, preparation=preparation, classes=classes, reporter=reporter
+    )
 
 
-def read(path: Path, specs: Sequence[TensorSpec], *, need_labels: bool = False) -> Dataset:
+def read(
+    path: Path, specs: Sequence[TensorSpec], *, need_labels: bool = False, preparation: Preparation | None = None,
+    classes: Sequence[str] = (), reporter: Reporter | None = None,
+) -> Dataset:  # fmt: skip
     """As `load`, for inputs that are known without the model file: those of what a device serves."""
     check_file(path)
-    data = archive.read(path, specs)
+    if path.is_dir():
+        data = _of_files(listing.of_folder(path, classes), specs, preparation or Preparation())
+    else:
+        data = archive.read(path, specs)
+        if reporter is not None and preparation not in (None, Preparation()):
+            reporter.note(f"{path}: arrays are taken as they are; the preparation is for images and recordings")
     if need_labels and data.labels is None:
         raise UsageError(
-            f"{path}: no array 'labels' in it", hint="add integer class labels as 'labels', one a sample"
-        )  # fmt: skip
+            f"{path}: no labels in it",
+            hint="one folder a class" if path.is_dir() else "add integer class labels as 'labels', one a sample",
+        )
     return data
+
+
+def _of_files(files: Listing, specs: Sequence[TensorSpec], preparation: Preparation) -> Dataset:
+    """The samples of files, read in a child process."""
+    if len(specs) != 1:
+        raise UsageError(
+            f"{files.root}: files are samples of one input, the model has {len(specs)}: "
+            f"{', '.join(spec.name for spec in specs)}",
+            hint="an .npz with an array for each input",
+        )
+    if files.kind == "images" and importlib.util.find_spec("PIL") is None:
+        raise MissingExtra("pillow", "data")
+    (spec,) = specs
+    request = {
+        "kind": files.kind, "root": str(files.root.resolve()), "files": files.files, "spec": spec.encode(),
+        "preparation": preparation.encode(),
+    }  # fmt: skip
+    with child.workspace() as work:
+        answer = child.run(
+            "edgeship.dataset.decode", request, work, limits=LIMITS, subject=str(files.root), failure=InputError
+        )
+        samples = _samples(work / SAMPLES, spec)
+    file_of = np.repeat(np.arange(len(files.files), dtype=np.int32), answer["counts"])
+    if len(file_of) != len(samples):
+        raise InputError(f"{files.root}: {len(samples)} samples were made, {len(file_of)} counted")
+    data = Dataset(
+        {spec.name: samples},
+        None if files.labels is None else np.asarray(files.labels, np.int32)[file_of],
+        groups=file_of if len(file_of) > len(files.files) else None,
+        classes=files.classes,
+        preparation=answer["preparation"],
+    )
+    return archive.describe(str(files.root), data, {name: array[file_of] for name, array in files.about.items()})
+
+
+def _samples(path: Path, spec: TensorSpec) -> Array:
+    dtype = np.dtype("<f4") if spec.scale or spec.dtype.startswith("float") else np.dtype(spec.dtype)
+    return np.fromfile(path, dtype.newbyteorder("<")).reshape(-1, *spec.shape).astype(dtype.newbyteorder("="))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeship import dataset, libraries
 from edgeship.bench import device as bench
@@ -113,18 +114,24 @@ class Performer:
         """Calibration data where there is any, and evaluation data."""
         config, options = self._project.data, self._options
         representative = options.calibration or config.representative
-        calibration = None if representative is None else dataset.load(representative, plan.source)
+        calibration = None if representative is None else self._load(representative, plan)
         evaluation = options.evaluation or config.evaluation
         if evaluation is None:
             raise UsageError(
                 "there is no evaluation data to check with, nor to take golden samples from",
                 hint='--evaluation FILE.npz, or [data] evaluation = "FILE.npz" in edgeship.toml',
             )
-        samples = dataset.load(evaluation, plan.source)
+        samples = self._load(evaluation, plan)
         if calibration is not None:
             for doubt in dataset.doubts(calibration, samples):
                 self._reporter.note(doubt)
         return calibration, samples
+
+    def _load(self, path: Path, plan: Plan) -> Dataset:
+        return dataset.load(
+            path, plan.source, preparation=self._project.data.preparation, classes=self._project.model.labels,
+            reporter=self._reporter,
+        )  # fmt: skip
 
     def _convert(self, plan: Plan, build: Build, calibration: Dataset | None) -> Variant:
         step = Step("convert", build.name)

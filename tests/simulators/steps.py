@@ -1,4 +1,4 @@
-"""A step of `edgeship.targets.child` that fails in every way a framework can."""
+"""A step of `edgeship.child` that fails in every way a framework can."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import pytest
 
 from edgeship import config
 from edgeship.errors import ConfigError, UsageError
+from edgeship.preparation import Preparation
 
 EXAMPLE = """[project]
 name = "digits"
@@ -220,7 +221,7 @@ def test_what_init_writes_loads_and_holds_what_was_found(folder: Path) -> None:
     assert project.budget == config.Budget()
     named = {leaf.dotted for leaf in config.all_settings()}
     text = (folder / "edgeship.toml").read_text()
-    assert all(f"{dotted.partition('.')[2]} = " in text for dotted in named), (
+    assert all(f"{dotted.rpartition('.')[2]} = " in text for dotted in named), (
         "each setting is written, or shown in a comment"
     )
 
@@ -272,3 +273,27 @@ def test_a_gitignore_that_cannot_be_read_is_an_error(folder: Path) -> None:
 )
 def test_a_folder_gives_the_project_its_name(name: str, expected: str) -> None:
     assert config.name_for(Path("/tmp") / name) == expected
+
+
+def test_the_preparation_is_a_table_of_the_data(folder: Path) -> None:
+    text = (folder / "edgeship.toml").read_text()
+    (folder / "edgeship.toml").write_text(f'{text}\n[data.preparation]\nnormalize = "0..1"\nmean = [0.5, 1, 2]\n')
+    project = config.load(folder, environ={"EDGESHIP_DATA_PREPARATION_STD": "0.5,0.25,1"})
+    assert project.data.preparation == Preparation(normalize="0..1", mean=(0.5, 1.0, 2.0), std=(0.5, 0.25, 1.0))
+    assert str(project.origins["data.preparation.std"]) == "environment (EDGESHIP_DATA_PREPARATION_STD)"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('normalise = "0..1"', "unknown key 'data.preparation.normalise'; did you mean 'normalize'"),
+        ("mean = 0.5", r"data\.preparation\.mean must be a list of numbers, such as \[0\.5"),
+        ("std = [inf]", r"data\.preparation\.std must be a list of finite numbers"),
+        ("std = [true]", r"data\.preparation\.std must be a list of numbers"),
+    ],
+)
+def test_a_preparation_is_read_strictly(folder: Path, line: str, words: str) -> None:
+    text = (folder / "edgeship.toml").read_text()
+    (folder / "edgeship.toml").write_text(f"{text}\n[data.preparation]\n{line}\n")
+    with pytest.raises(ConfigError, match=words):
+        config.load(folder, environ={})

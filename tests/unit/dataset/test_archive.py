@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ def test_a_column_of_labels_and_whole_floats_pass(tmp_path: Path) -> None:
 def test_labels_that_are_needed_and_missing_are_a_usage_error(tmp_path: Path) -> None:
     path = save(tmp_path / "d.npz", image=images())
     assert load(path, facts()).labels is None
-    with pytest.raises(UsageError, match="no array 'labels'"):
+    with pytest.raises(UsageError, match="no labels in it"):
         load(path, facts(), need_labels=True)
 
 
@@ -184,11 +185,12 @@ def test_no_samples_are_refused(tmp_path: Path) -> None:
         load(save(tmp_path / "d.npz", image=images(0)), facts())
 
 
-def test_missing_files_and_folders_are_usage_errors(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such data file"):
+def test_missing_files_and_pipes_are_usage_errors(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such data"):
         load(tmp_path / "missing.npz", facts())
-    with pytest.raises(UsageError, match="not a file"):
-        load(tmp_path, facts())
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(UsageError, match="neither a file nor a folder"):
+        load(tmp_path / "pipe.npz", facts())
 
 
 def test_files_cut_off_anywhere_are_input_errors(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from edgeship import child
 from edgeship.errors import ConversionError, EdgeshipError, InputError, UsageError
-from edgeship.targets import child
 
 STEP = "tests.simulators.steps"
 QUICK = child.Limits(seconds=60.0, cpu_seconds=60)
