@@ -196,7 +196,7 @@ def check_request(target: Target, source: ModelFacts, scheme: Scheme, calibratio
         raise UsageError(
             f"{what} needs calibration data, and there is none",
             hint="name an .npz with 200 to 1,000 representative samples: [data] representative in edgeship.toml, "
-            "or --calibration FILE",
+            "--data FILE of model quantize, or --calibration FILE of push",
         )
 
 

@@ -48,7 +48,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
         "rollback": Entry("edgeship.cli.rollback:rollback", "Go back to an earlier release on devices."),
     },
     "Model and release": {
-        "model": Entry("edgeship.cli.model:model", "Look into model files."),
+        "model": Entry("edgeship.cli.model:model", "Look into model files, convert and quantize them."),
         "profile": Entry("edgeship.cli.profile:profile", "Hardware profiles: what boards are and can do."),
         "runtime": Entry("edgeship.cli.runtime:runtime", "Runtime libraries that run a model on a device."),
         "release": Entry("edgeship.cli.release:release", "Signed releases of this project."),

@@ -1,4 +1,4 @@
-"""`edgeship model`: inspect."""
+"""`edgeship model`: inspect; convert and quantize are in `model_convert`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ from pathlib import Path
 
 import click
 
+from edgeship.cli.model_convert import convert, quantize, source_options
 from edgeship.cli.options import with_output
 from edgeship.cli.output import Output, Pairs, human_bytes
 
 
 @click.group()
 def model() -> None:
-    """Look into model files."""
+    """Look into model files, convert and quantize them."""
+
+
+model.add_command(convert)
+model.add_command(quantize)
 
 
 @model.command()
 @click.argument("file", metavar="MODEL", type=click.Path(path_type=Path))
-@click.option("--signature", metavar="NAME", default=None, help="Of a SavedModel; serving_default where not given.")
+@source_options
 @with_output
 def inspect(out: Output, file: Path, signature: str | None) -> None:
     """Show format, size, inputs, outputs and operators of a model."""

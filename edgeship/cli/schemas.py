@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from edgeship.cli import shapes
+from edgeship.cli import shapes, shapes_model
 from edgeship.errors import UsageError
 
 SCHEMAS: dict[str, type[BaseModel]] = {
@@ -22,6 +22,8 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "profile.show": shapes.Profile,
     "profile.validate": shapes.ProfileValidate,
     "model.inspect": shapes.ModelInspect,
+    "model.convert": shapes_model.ModelConverted,
+    "model.quantize": shapes_model.ModelConverted,
     "release.list": shapes.ReleaseList,
     "release.inspect": shapes.ReleaseInspect,
     "release.verify": shapes.ReleaseVerify,

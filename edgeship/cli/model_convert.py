@@ -1,0 +1,143 @@
+"""`edgeship model convert` and `edgeship model quantize`: one variant of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edgeship.cli.options import with_output
+from edgeship.cli.output import Output, Pairs, human_bytes
+
+if TYPE_CHECKING:
+    from edgeship.optimize.convert import Converted
+    from edgeship.targets.scheme import Scheme
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def source_options(function: F) -> F:
+    """Add `--signature`: which part of a model is meant."""
+    return click.option(
+        "--signature", metavar="NAME", default=None, help="Of a SavedModel; serving_default where not given."
+    )(function)
+
+
+def _making(function: F) -> F:
+    """Options of both commands."""
+    for option in (
+        click.option(
+            "--output", type=click.Path(path_type=Path), required=True, metavar="FILE",
+            help="The file to write; its recipe goes beside it, as FILE.recipe.json.",
+        ),
+        click.option("--format", "format_", metavar="NAME", default=None, help="tflite or onnx; else FILE's suffix."),
+        click.option(
+            "--data", type=click.Path(path_type=Path), default=None, metavar="FILE",
+            help="Representative samples, which int8 and int16x8 are calibrated with.",
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return source_options(function)
+
+
+@click.command()
+@click.argument("file", metavar="MODEL", type=click.Path(path_type=Path))
+@_making
+@click.option("--precision", metavar="NAME", default=None, help="As for quantize; the model's own where not given.")
+@with_output
+def convert(
+    out: Output, file: Path, output: Path, format_: str | None, data: Path | None, signature: str | None,
+    precision: str | None,
+) -> None:  # fmt: skip
+    """Convert a model to TFLite or ONNX, with fixed shapes and a batch of 1."""
+    from edgeship.targets import registry
+    from edgeship.targets.scheme import Scheme
+
+    facts = registry.inspect(file, signature)
+    scheme = Scheme(precision or facts.precision)
+    _make(out, facts, scheme, output, format_, data, "model.convert")
+
+
+@click.command()
+@click.argument("file", metavar="MODEL", type=click.Path(path_type=Path))
+@_making
+@click.option(
+    "--precision",
+    metavar="NAME",
+    default="int8",
+    show_default=True,
+    help="float16, dynamic, int8-weights, int8 or int16x8.",
+)
+@click.option(
+    "--ranges",
+    metavar="NAME",
+    default="min-max",
+    show_default=True,
+    help="How ranges are chosen: min-max, moving-average, percentile, entropy or mse.",
+)
+@click.option("--per-tensor", is_flag=True, default=False, help="One scale for a whole weight, not one a channel.")
+@click.option("--symmetric", is_flag=True, default=False, help="Activations with a zero point of 0.")
+@click.option(
+    "--endpoints",
+    metavar="NAME",
+    default="default",
+    show_default=True,
+    help="Types of inputs and outputs: default, int8 or float32.",
+)
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="NAME",
+    help="A layer that stays in float: the tensor that it writes, as model inspect names it. Repeatable.",
+)
+@with_output
+def quantize(
+    out: Output, file: Path, output: Path, format_: str | None, data: Path | None, signature: str | None,
+    precision: str, ranges: str, per_tensor: bool, symmetric: bool, endpoints: str, keep: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Quantize a model: fewer bits for its weights, or for all of it with --data."""
+    from edgeship.targets import registry
+    from edgeship.targets.scheme import Scheme
+
+    scheme = Scheme(precision, ranges, not per_tensor, symmetric, endpoints, keep)
+    _make(out, registry.inspect(file, signature), scheme, output, format_, data, "model.quantize")
+
+
+def _make(
+    out: Output, facts: Any, scheme: Scheme, output: Path, format_: str | None, data: Path | None, name: str
+) -> None:
+    from edgeship.optimize import convert as making
+
+    with out.reporter() as reporter:
+        made = making.convert(facts, scheme, making.format_of(output, format_), data, output, reporter)
+    out.emit(name, _data(made, scheme), _human(made, scheme))
+
+
+def _data(made: Converted, scheme: Scheme) -> dict[str, Any]:
+    variant = made.variant
+    return {
+        "source": str(made.source.path), "source_bytes": made.source.bytes, "file": str(made.path),
+        "recipe": str(made.recipe_path), "format": variant.format, "precision": variant.precision,
+        "scheme": scheme.encode(), "bytes": variant.bytes, "sha256": variant.sha256, "int8_share": variant.int8_share,
+        "inputs": [t.encode() for t in variant.inputs], "outputs": [t.encode() for t in variant.outputs],
+        "notes": list(variant.notes), "cached": variant.cached,
+    }  # fmt: skip
+
+
+def _human(made: Converted, scheme: Scheme) -> Pairs:
+    variant = made.variant
+    share = f", {variant.int8_share:.0%} of the weights int8" if "int8" in scheme.name or scheme.calibrated else ""
+    ratio = variant.bytes / made.source.bytes
+    return Pairs(
+        [
+            ("file", made.path),
+            ("is", f"{variant.format} {scheme.name}{share}"),
+            ("size", f"{human_bytes(variant.bytes)}, {ratio:.0%} of the source's {human_bytes(made.source.bytes)}"),
+            ("inputs", [f"{t.name}  {t.dtype} {list(t.shape)}" for t in variant.inputs]),
+            ("outputs", [f"{t.name}  {t.dtype} {list(t.shape)}" for t in variant.outputs]),
+            ("recipe", made.recipe_path),
+            *([("notes", list(variant.notes))] if variant.notes else []),
+        ]
+    )

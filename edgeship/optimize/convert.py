@@ -1,0 +1,110 @@
+"""One variant of one model, written where the user wants it, with its recipe beside it. Needs no project.
+
+What `edgeship model convert` and `edgeship model quantize` do. Conversions are kept in the user's cache, by content, so
+another precision of the same model starts where this one got to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from edgeship import dataset
+from edgeship.errors import ConversionError, UsageError
+from edgeship.model import ModelFacts
+from edgeship.reporter import Reporter, Step
+from edgeship.targets import registry
+from edgeship.targets.base import Variant
+from edgeship.targets.scheme import Scheme
+
+RECIPE_SUFFIX = ".recipe.json"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was made: the source, the variant in the cache, and its copies."""
+
+    source: ModelFacts
+    variant: Variant
+    path: Path
+    recipe_path: Path
+
+
+def cache_folder() -> Path:
+    """Where conversions are kept that belong to no project."""
+    return Path(platformdirs.user_cache_dir("edgeship")) / "variants"
+
+
+def format_of(output: Path, asked: str | None) -> str:
+    """The format to make: the one that was asked for, else what the output's suffix says. Raises UsageError."""
+    known = {f".{name}": name for name in registry.targets()}
+    if asked is not None:
+        return registry.target(asked).name
+    if output.suffix.lower() not in known:
+        raise UsageError(f"{output}: the suffix names no format", hint=f"use {' or '.join(known)}, or give --format")
+    return known[output.suffix.lower()]
+
+
+def convert(
+    source: ModelFacts, scheme: Scheme, format: str, data: Path | None, output: Path, reporter: Reporter,  # noqa: A002
+    folder: Path | None = None,
+) -> Converted:  # fmt: skip
+    """Make a variant and write it, with its recipe.
+
+    Args:
+        source: the model.
+        scheme: how to quantize it; the source's own precision changes nothing.
+        format: tflite or onnx.
+        data: samples to calibrate with.
+        output: the file to write; the recipe goes to the same name with `RECIPE_SUFFIX` added.
+        reporter: is told of the step.
+        folder: the cache of conversions, by default the user's.
+
+    Raises:
+        UsageError: it cannot be built so, calibration data is missing, or the output is a folder or the source itself.
+        InputError: the data does not fit the model.
+        ConversionError: a converter failed, made less than was asked for, or the output cannot be written.
+    """
+    _check_output(source, output)
+    samples = dataset.load(data, source) if data is not None else None
+    step = Step("convert", f"{format} {scheme.name}")
+    reporter.started(step)
+    made = registry.target(format).build(source, scheme, samples, folder or cache_folder(), reporter)
+    recipe = output.with_name(output.name + RECIPE_SUFFIX)
+    write(made.path, output)
+    write(made.recipe_path, recipe)
+    reporter.finished(step, f"{output}{' (made before)' if made.cached else ''}")
+    return Converted(source, made, output, recipe)
+
+
+def write(file: Path, output: Path) -> None:
+    """A copy of a file, whole or not at all. Raises ConversionError."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{output.name}-", dir=output.parent)
+        try:
+            with os.fdopen(handle, "wb") as new, file.open("rb") as old:
+                shutil.copyfileobj(old, new)
+            Path(name).chmod(0o644)
+            Path(name).replace(output)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ConversionError(
+            f"{output}: cannot be written: {error.strerror or error}",
+            hint="free some space, or try another --output",
+        ) from error
+
+
+def _check_output(source: ModelFacts, output: Path) -> None:
+    if output.is_dir():
+        raise UsageError(f"{output}: a folder", hint="name the file to write: --output FILE")
+    if not output.parent.is_dir():
+        raise UsageError(f"{output}: its folder {output.parent} does not exist", hint="make it first")
+    if output.resolve() in {path.resolve() for path in (source.path, *source.companions)}:
+        raise UsageError(f"{output}: that is the model itself", hint="choose another --output")

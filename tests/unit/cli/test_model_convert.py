@@ -1,0 +1,113 @@
+"""`model convert` and `model quantize`: a variant and its recipe, written anywhere, without a project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeship.targets import registry
+from edgeship.targets.base import Recipe
+from tests.simulators import inline, models
+from tests.simulators.commandline import run, run_error, run_json
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    inline.patch(monkeypatch)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    x, _ = models.samples(40)
+    np.savez(tmp_path / "data.npz", image=x)
+    return "data.npz"
+
+
+@pytest.mark.parametrize("format_name", ["tflite", "onnx"])
+def test_a_model_is_quantized_and_its_recipe_says_how(tmp_path: Path, data: str, format_name: str) -> None:
+    maker: Any = {"tflite": models.tiny_tflite, "onnx": models.tiny_onnx}[format_name]
+    maker(tmp_path / f"m.{format_name}", "float32", dynamic=True)
+    output = f"small.{format_name}"
+    made = run_json("model.quantize", "model", "quantize", f"m.{format_name}", "--data", data, "--output", output)
+    assert (made["format"], made["precision"], made["int8_share"]) == (format_name, "int8", 1.0)
+    assert registry.inspect(tmp_path / output).precision == "int8"
+    assert made["bytes"] == (tmp_path / output).stat().st_size
+    recipe = Recipe.parse((tmp_path / f"{output}.recipe.json").read_bytes())
+    assert recipe.steps[-1]["do"] == "quantize"
+    assert recipe.calibration is not None
+    assert recipe.calibration["samples"] == 40
+    again = run_json("model.quantize", "model", "quantize", f"m.{format_name}", "--data", data, "--output", output)
+    assert again["cached"]
+
+
+def test_options_reach_the_scheme(tmp_path: Path, data: str) -> None:
+    models.tiny_tflite(tmp_path / "m.tflite", "float32")
+    made = run_json(
+        "model.quantize", "model", "quantize", "m.tflite", "--data", data, "--output", "s.tflite", "--per-tensor",
+        "--endpoints", "float32",
+    )  # fmt: skip
+    assert made["scheme"] == {"precision": "int8", "per_channel": False, "endpoints": "float32"}
+    assert {t["dtype"] for t in made["inputs"] + made["outputs"]} == {"float32"}
+
+
+def test_people_read_size_and_share(tmp_path: Path, data: str) -> None:
+    models.tiny_tflite(tmp_path / "m.tflite", "float32")
+    shown = run("model", "quantize", "m.tflite", "--data", data, "--output", "s.tflite").stdout
+    assert "tflite int8, 100% of the weights int8" in shown
+    assert "of the source's" in shown
+    assert "s.tflite.recipe.json" in shown
+
+
+def test_a_conversion_fixes_the_batch_and_keeps_the_precision(tmp_path: Path) -> None:
+    models.tiny_onnx(tmp_path / "m.onnx", "float32", dynamic=True)
+    made = run_json("model.convert", "model", "convert", "m.onnx", "--output", "out.bin", "--format", "onnx")
+    assert (made["precision"], made["inputs"][0]["shape"]) == ("float32", [1, 8, 8, 1])
+    assert (
+        not registry.inspect(tmp_path / "m.onnx").open_shapes
+        or not registry.inspect(Path(made["file"]).rename(tmp_path / "out.onnx")).open_shapes
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "hint"),
+    [
+        (("--output", "s.tflite"), "needs calibration data", "200 to 1,000"),
+        (("--output", "s.bin"), "the suffix names no format", "--format"),
+        (("--output", "s.tflite", "--precision", "int9"), "unknown precision 'int9'", "int8"),
+        (("--output", "s.tflite", "--format", "coreml"), "no target builds the format 'coreml'", "tflite, onnx"),
+        (("--output", "m.tflite"), "that is the model itself", "another --output"),
+        (("--output", "no/s.tflite"), "does not exist", "make it"),
+        (("--output", "folder", "--format", "tflite"), "a folder", "--output FILE"),
+        (("--output", "s.tflite", "--signature", "x"), "a signature is chosen in a SavedModel", ""),
+        (("--output", "s.tflite", "--data", "no.npz"), "no.npz", ""),
+    ],
+)
+def test_what_cannot_be_done_says_why_and_writes_nothing(
+    tmp_path: Path, arguments: tuple[str, ...], words: str, hint: str
+) -> None:
+    models.tiny_tflite(tmp_path / "m.tflite", "float32")
+    (tmp_path / "folder").mkdir()
+    before = sorted(p.name for p in tmp_path.iterdir() if p.name != "cache")
+    error = run_error("model", "quantize", "m.tflite", *arguments, exit_code=2)
+    assert words in error["message"]
+    assert hint in str(error["hint"])
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != "cache") == before
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models.tiny_tflite(tmp_path / "m.tflite", "float32")
+    (tmp_path / "s.tflite").write_text("before")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    error = run_error("model", "convert", "m.tflite", "--output", "s.tflite", exit_code=1)
+    assert "s.tflite: cannot be written: No space left on device" in error["message"]
+    assert (tmp_path / "s.tflite").read_text() == "before"
+    assert not list(tmp_path.glob(".s.tflite-*"))
