@@ -1,4 +1,4 @@
-"""`edgeship model`: inspect; convert and quantize are in `model_convert`."""
+"""`edgeship model`: inspect; its other commands have files of their own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgeship.cli.model_compare import compare
 from edgeship.cli.model_convert import convert, quantize, source_options
 from edgeship.cli.options import with_output
 from edgeship.cli.output import Output, Pairs, human_bytes
@@ -18,6 +19,7 @@ def model() -> None:
 
 model.add_command(convert)
 model.add_command(quantize)
+model.add_command(compare)
 
 
 @model.command()

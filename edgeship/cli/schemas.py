@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from edgeship.cli import shapes, shapes_model
+from edgeship.cli import shapes, shapes_compare, shapes_model
 from edgeship.errors import UsageError
 
 SCHEMAS: dict[str, type[BaseModel]] = {
@@ -24,6 +24,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "model.inspect": shapes.ModelInspect,
     "model.convert": shapes_model.ModelConverted,
     "model.quantize": shapes_model.ModelConverted,
+    "model.compare": shapes_compare.ModelCompare,
     "release.list": shapes.ReleaseList,
     "release.inspect": shapes.ReleaseInspect,
     "release.verify": shapes.ReleaseVerify,

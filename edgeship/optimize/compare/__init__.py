@@ -1,0 +1,1 @@
+"""Two models beside each other: sizes, layers, errors of every tensor, answers."""
