@@ -69,8 +69,8 @@ class DataConfig:
         Path | None,
         Key(
             TEXT,
-            "Data to calibrate int8 with, 200 to 1,000 samples: `.npz` with arrays named like the model's inputs, or a "
-            "folder of images or WAV files, one folder a class.",
+            "Data to calibrate int8 with, 200 to 1,000 samples: `.npz` with arrays named like the model's inputs, a "
+            "folder of images or WAV files, one folder a class, a table (`.csv`), or `module:function`.",
         ),
     ] = None
     evaluation: Annotated[Path | None, Key(TEXT, "Data to check variants with: the same, with labels.")] = None

@@ -195,7 +195,8 @@ def check_request(target: Target, source: ModelFacts, scheme: Scheme, calibratio
     if needs_calibration(source, scheme) and calibration is None:
         raise UsageError(
             f"{what} needs calibration data, and there is none",
-            hint="name an .npz with 200 to 1,000 representative samples: [data] representative in edgeship.toml, "
+            hint="name 200 to 1,000 representative samples (.npz, a folder of files, .csv or module:function): "
+            "[data] representative in edgeship.toml, "
             "--data FILE of model quantize, or --calibration FILE of push",
         )
 

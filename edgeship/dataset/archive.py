@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -66,14 +67,12 @@ def describe(where: str, data: Dataset, about: Mapping[str, Array]) -> Dataset:
             if twice := slices.keys() & made.keys():
                 raise InputError(f"{_of(where, name)} names the slice {min(twice)!r} a second time")
             slices |= made
-    return Dataset(
-        data.inputs,
-        values.as_labels(_of(where, LABELS), about[LABELS], count) if LABELS in about else data.labels,
-        values.as_targets(_of(where, TARGETS), about[TARGETS], count) if TARGETS in about else data.targets,
-        slices,
-        values.as_groups(_of(where, GROUPS), about[GROUPS], count) if GROUPS in about else data.groups,
-        data.classes,
-        data.preparation,
+    return replace(
+        data,
+        labels=values.as_labels(_of(where, LABELS), about[LABELS], count) if LABELS in about else data.labels,
+        targets=values.as_targets(_of(where, TARGETS), about[TARGETS], count) if TARGETS in about else data.targets,
+        slices=slices,
+        groups=values.as_groups(_of(where, GROUPS), about[GROUPS], count) if GROUPS in about else data.groups,
     )
 
 
@@ -92,7 +91,7 @@ def _read(path: Path, wanted: Sequence[str]) -> dict[str, Array]:
                 size = path.stat().st_size
                 if size > MAX_BYTES:
                     raise InputError(f"{path}: {size} bytes are over the limit of {MAX_BYTES}")
-                return {"arr_0": _array(path, "arr_0", file, size)}
+                return {"arr_0": read_array(path, "arr_0", file, size)}
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if not info.is_dir()}
             if not members:
@@ -107,7 +106,7 @@ def _read(path: Path, wanted: Sequence[str]) -> dict[str, Array]:
             out: dict[str, Array] = {}
             for name in sorted(keep & set(members)):
                 with archive.open(members[name]) as member:
-                    out[name] = _array(path, name, member, members[name].file_size)
+                    out[name] = read_array(path, name, member, members[name].file_size)
             return out
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(
@@ -115,7 +114,7 @@ def _read(path: Path, wanted: Sequence[str]) -> dict[str, Array]:
         ) from error
 
 
-def _array(path: Path, name: str, file: IO[bytes], size: int) -> Array:
+def read_array(path: Path, name: str, file: IO[bytes], size: int) -> Array:
     """One array of `.npy` format, `size` bytes long in all. Raises InputError."""
     file.seek(0)
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeship import child
-from edgeship.dataset import archive, listing
+from edgeship.dataset import archive, function, listing, table
 from edgeship.dataset.decode import LIMITS, SAMPLES
 from edgeship.dataset.listing import Listing
 from edgeship.dataset.samples import Array, Dataset
@@ -19,11 +19,17 @@ from edgeship.preparation import Preparation
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 
-_KINDS = "an .npz with arrays named like the model's inputs, or a folder of images or WAV files, one folder a class"
+_KINDS = (
+    "an .npz with arrays named like the model's inputs, a folder of images or WAV files, one folder a class, "
+    "a table (.csv), or module:function"
+)
 
 
 def check_file(path: Path) -> None:
     """Raise UsageError unless there is such data; it is not read."""
+    if function.is_function(path):
+        function.check(path)
+        return
     if not path.exists():
         raise UsageError(f"{path}: no such data", hint=_KINDS)
     if not (path.is_file() or path.is_dir()):
@@ -37,7 +43,8 @@ def load(
     """Read data for a model.
 
     Args:
-        path: `.npz`, `.npy` for a model with one input, or a folder of images or recordings.
+        path: `.npz`, `.npy` for a model with one input, a folder of images or recordings, a table, or
+            `FOLDER/module:function`.
         facts: the model; its inputs say which arrays are wanted and in which shape.
         need_labels: whether data without labels is refused.
         preparation: how files become samples; nothing of it applies to arrays.
@@ -60,18 +67,29 @@ def read(
 ) -> Dataset:  # fmt: skip
     """As `load`, for inputs that are known without the model file: those of what a device serves."""
     check_file(path)
-    if path.is_dir():
-        data = _of_files(listing.of_folder(path, classes), specs, preparation or Preparation())
-    else:
-        data = archive.read(path, specs)
-        if reporter is not None and preparation not in (None, Preparation()):
-            reporter.note(f"{path}: arrays are taken as they are; the preparation is for images and recordings")
+    data = _read(path, specs, preparation or Preparation(), classes)
+    prepared = (data.preparation or {}).get("kind") in listing.KINDS.values()
+    if reporter is not None and not prepared and preparation not in (None, Preparation()):
+        reporter.note(f"{path}: arrays are taken as they are; the preparation is for images and recordings")
     if need_labels and data.labels is None:
         raise UsageError(
             f"{path}: no labels in it",
-            hint="one folder a class" if path.is_dir() else "add integer class labels as 'labels', one a sample",
+            hint="one folder a class; a column 'label'; an array 'labels' with an integer a sample",
         )
     return data
+
+
+def _read(path: Path, specs: Sequence[TensorSpec], preparation: Preparation, classes: Sequence[str]) -> Dataset:
+    if function.is_function(path):
+        return function.read(path, specs)
+    if path.is_dir():
+        return _of_files(listing.of_folder(path, classes), specs, preparation)
+    if path.suffix.lower() != ".csv":
+        return archive.read(path, specs)
+    found = table.columns(path)
+    if found.file is not None:
+        return _of_files(table.files(path, found, classes), specs, preparation)
+    return table.numbers(path, found, specs, classes)
 
 
 def _of_files(files: Listing, specs: Sequence[TensorSpec], preparation: Preparation) -> Dataset:
