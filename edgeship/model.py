@@ -93,6 +93,21 @@ class ModelFacts:
         }  # fmt: skip
 
 
+def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes of inputs as a user writes them: `image=1,3,48,320`. Raises UsageError."""
+    found: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, dims = text.rpartition("=")
+        try:
+            shape = tuple(int(d) for d in dims.replace("x", ",").split(","))
+        except ValueError:
+            shape = ()
+        if not equals or not name or not shape or min(shape) < 1:
+            raise UsageError(f"{text!r} is no shape of an input", hint="write it like image=1,3,48,320")
+        found[name] = shape
+    return found
+
+
 def companion_folder(path: Path, format: str) -> Path:  # noqa: A002 - the domain's word
     """The folder that the names of a model's other files start from."""
     return path if format == "savedmodel" else path.parent

@@ -45,12 +45,15 @@ def target(name: str) -> Target:
     return _TARGETS[name]
 
 
-def inspect(path: Path, signature: str | None = None) -> ModelFacts:
+def inspect(
+    path: Path, signature: str | None = None, shapes: Mapping[str, Sequence[int]] | None = None
+) -> ModelFacts:  # fmt: skip
     """Read any model, by what its bytes say.
 
     Args:
         path: a file, or the folder of a SavedModel.
         signature: which one of a SavedModel, by default serving_default.
+        shapes: of inputs of an ONNX model that leaves more than its batch open: the whole shape, with the batch of 1.
 
     Raises:
         UsageError: no such file, or no such signature.
@@ -59,6 +62,10 @@ def inspect(path: Path, signature: str | None = None) -> ModelFacts:
     format_name = detect_format(path)
     if signature is not None and format_name != "savedmodel":
         raise UsageError(f"{path}: a signature is chosen in a SavedModel; this is {format_name}")
+    if shapes and format_name != "onnx":
+        raise UsageError(f"{path}: shapes are given for ONNX models; this is {format_name}")
+    if shapes:
+        return read_facts(path, "edgeship.targets.onnx.inspect", {"shapes": {k: list(v) for k, v in shapes.items()}})
     if format_name in _READERS:
         return read_facts(path, _READERS[format_name], {"signature": signature})
     return target(format_name).inspect(path)

@@ -25,6 +25,7 @@ from edgeship.targets.base import Variant
 from edgeship.targets.export import Exporter
 from edgeship.targets.keras import export as keras
 from edgeship.targets.onnx import plain as onnx_plain
+from edgeship.targets.onnx import shapes as onnx_shapes
 from edgeship.targets.savedmodel import export as savedmodel
 from edgeship.targets.tflite import plain as tflite_plain
 from edgeship.targets.torch import export as torch
@@ -48,10 +49,6 @@ class Route:
     make: Callable[[ModelFacts, Path, Reporter], Path]
 
 
-def _as_it_is(steps: Callable[[ModelFacts], Sequence[Mapping[str, Any]]]) -> Route:
-    return Route(steps, dict, lambda source, folder, reporter: source.path)  # noqa: ARG005 - the shape of every route
-
-
 def _exported(exporter: Exporter, format: str) -> Route:  # noqa: A002 - the domain's word
     return Route(
         lambda source: (exporter.step(source, format),),
@@ -65,11 +62,15 @@ ROUTES: Mapping[tuple[str, str], Route] = MappingProxyType(
     {
         ("keras", "tflite"): _exported(keras.EXPORTER, "tflite"),
         ("savedmodel", "tflite"): _exported(savedmodel.EXPORTER, "tflite"),
-        ("tflite", "tflite"): _as_it_is(tflite_plain.steps),
+        ("tflite", "tflite"): Route(tflite_plain.steps, dict, lambda source, folder, reporter: source.path),  # noqa: ARG005
         ("keras", "onnx"): _exported(keras.EXPORTER, "onnx"),
         ("savedmodel", "onnx"): _exported(savedmodel.EXPORTER, "onnx"),
         ("torch", "onnx"): _exported(torch.EXPORTER, "onnx"),
-        ("onnx", "onnx"): _as_it_is(lambda source: ()),  # noqa: ARG005
+        ("onnx", "onnx"): Route(
+            onnx_shapes.steps,
+            dict,
+            lambda source, folder, reporter: onnx_shapes.closed(source, folder),  # noqa: ARG005
+        ),
     }
 )
 

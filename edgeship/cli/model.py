@@ -26,11 +26,12 @@ model.add_command(compare)
 @click.argument("file", metavar="MODEL", type=click.Path(path_type=Path))
 @source_options
 @with_output
-def inspect(out: Output, file: Path, signature: str | None) -> None:
+def inspect(out: Output, file: Path, signature: str | None, shapes: tuple[str, ...]) -> None:
     """Show format, size, inputs, outputs and operators of a model."""
+    from edgeship.model import parse_shapes
     from edgeship.targets import registry
 
-    facts = registry.inspect(file, signature)
+    facts = registry.inspect(file, signature, parse_shapes(shapes))
     data = facts.encode()
 
     def tensors(key: str) -> list[str]:

@@ -19,7 +19,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def source_options(function: F) -> F:
-    """Add `--signature`: which part of a model is meant."""
+    """Add `--signature` and `--shape`: which part of a model is meant, and for inputs of which size."""
+    function = click.option(
+        "--shape", "shapes", multiple=True, metavar="NAME=1,3,48,320",
+        help="Of an input that an ONNX model leaves open. Repeatable.",
+    )(function)  # fmt: skip
     return click.option(
         "--signature", metavar="NAME", default=None, help="Of a SavedModel; serving_default where not given."
     )(function)
@@ -49,13 +53,14 @@ def _making(function: F) -> F:
 @with_output
 def convert(
     out: Output, file: Path, output: Path, format_: str | None, data: Path | None, signature: str | None,
-    precision: str | None,
+    shapes: tuple[str, ...], precision: str | None,
 ) -> None:  # fmt: skip
     """Convert a model to TFLite or ONNX, with fixed shapes and a batch of 1."""
+    from edgeship.model import parse_shapes
     from edgeship.targets import registry
     from edgeship.targets.scheme import Scheme
 
-    facts = registry.inspect(file, signature)
+    facts = registry.inspect(file, signature, parse_shapes(shapes))
     scheme = Scheme(precision or facts.precision)
     _make(out, facts, scheme, output, format_, data, "model.convert")
 
@@ -95,14 +100,16 @@ def convert(
 @with_output
 def quantize(
     out: Output, file: Path, output: Path, format_: str | None, data: Path | None, signature: str | None,
-    precision: str, ranges: str, per_tensor: bool, symmetric: bool, endpoints: str, keep: tuple[str, ...],
+    shapes: tuple[str, ...], precision: str, ranges: str, per_tensor: bool, symmetric: bool, endpoints: str,
+    keep: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Quantize a model: fewer bits for its weights, or for all of it with --data."""
+    from edgeship.model import parse_shapes
     from edgeship.targets import registry
     from edgeship.targets.scheme import Scheme
 
     scheme = Scheme(precision, ranges, not per_tensor, symmetric, endpoints, keep)
-    _make(out, registry.inspect(file, signature), scheme, output, format_, data, "model.quantize")
+    _make(out, registry.inspect(file, signature, parse_shapes(shapes)), scheme, output, format_, data, "model.quantize")
 
 
 def _make(

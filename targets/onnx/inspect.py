@@ -15,8 +15,10 @@ from typing import Any
 
 from edgeship.errors import InputError
 from edgeship.runtime.manifest import TensorSpec
+from edgeship.targets.onnx import shapes
 
 MAX_DEPTH = 32  # of graphs within operators
+MAX_PROTO = 1 << 31  # bytes of one message, protobuf's own limit; of a model with its external data too
 
 #: TensorProto.DataType -> dtype name of `wire.DTYPES`.
 DTYPES = {
@@ -30,15 +32,26 @@ _DYNAMIC = {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "DynamicQua
 
 
 def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa: ARG001 - the shape of every step
-    """Facts of the file at `request["path"]` as `ModelFacts.parse` takes them, without sha256 and bytes."""
-    path = Path(request["path"])
-    return describe(read(path), path)
+    """Facts of the file at `request["path"]`, its inputs of `request["shapes"]` where given, for `ModelFacts.parse`."""
+    path, given = Path(request["path"]), request.get("shapes") or {}
+    model = read(path)
+    shapes.put(model, given)
+    facts = describe(model, path)
+    if given:
+        facts["details"]["shapes"] = {name: list(shape) for name, shape in given.items()}
+        facts["open_shapes"] = True
+    return facts
 
 
 def read(path: Path) -> Any:
     """The ModelProto, external data checked and not loaded. Raises InputError."""
     import onnx
 
+    if (size := path.stat().st_size) >= MAX_PROTO:
+        raise InputError(
+            f"{size} bytes in one ONNX file: over 2 GB it cannot be read",
+            hint="no device of the profiles runs a model of this size; start from a smaller one",
+        )
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:
@@ -47,7 +60,12 @@ def read(path: Path) -> Any:
         ) from error
     if not model.opset_import or not model.graph.node or not model.graph.output:
         raise InputError("not an ONNX model: it has no operators", hint="it may be truncated or another format")
-    check_external(model, path.parent)
+    total = size + sum((path.parent / name).stat().st_size for name in check_external(model, path.parent))
+    if total >= MAX_PROTO:
+        raise InputError(
+            f"{total} bytes with its external data: over 2 GB it cannot be converted",
+            hint="no device of the profiles runs a model of this size; start from a smaller one",
+        )
     return model
 
 
@@ -167,14 +185,24 @@ def _open_axes(value: Any) -> list[int]:
 def _spec(value: Any, what: str) -> TensorSpec:
     dims, dtype = _dims(value), DTYPES.get(value.type.tensor_type.elem_type)
     if dtype is None or value.type.WhichOneof("value") != "tensor_type":
-        raise InputError(f"{what} {value.name!r} is no tensor of numbers, which an agent cannot serve")
+        kind = "no tensor of numbers but of texts" if value.type.tensor_type.elem_type == 8 else "no tensor of numbers"
+        raise InputError(
+            f"{what} {value.name!r} is {kind}, which an agent cannot serve",
+            hint="cut off the part that handles texts, and do that in the application" if "texts" in kind else None,
+        )
     if dims is None or any(axis != 0 for axis in _open_axes(value)):
         shown = "unknown" if dims is None else [d or "?" for d in dims]
         raise InputError(
             f"{what} {value.name!r} leaves more than the batch open: {shown}",
-            hint="export the model with fixed shapes: only the first axis may be open",
+            hint=f"say how large it is in your data, such as --shape {value.name}={_example(dims)}; or export the "
+            "model with fixed shapes",
         )
     return TensorSpec(value.name, dtype, tuple(d or 1 for d in dims))
+
+
+def _example(dims: list[int] | None) -> str:
+    """A whole shape for a hint, open axes of a picture's size."""
+    return ",".join(str(d or (224 if axis else 1)) for axis, d in enumerate(dims or [0, 3, 0, 0]))
 
 
 def _output(value: Any) -> TensorSpec | None:

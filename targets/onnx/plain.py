@@ -9,6 +9,7 @@ from edgeship.reporter import Reporter
 from edgeship.targets import child
 from edgeship.targets.base import Recipe, Variant, versions_of
 from edgeship.targets.build import Made, make
+from edgeship.targets.onnx import shapes
 from edgeship.targets.scheme import Scheme
 
 PERFORM = "edgeship.targets.onnx.perform"
@@ -17,11 +18,12 @@ PERFORM = "edgeship.targets.onnx.perform"
 def as_is(source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:
     """The source itself as a variant. Raises ConversionError, InputError."""
     request = {
-        "path": str(source.path.resolve()), "scheme": Scheme(source.precision).encode(), "from": source.precision,
-        "prepare": False,
+        "path": str(shapes.closed(source, folder).resolve()), "scheme": Scheme(source.precision).encode(),
+        "from": source.precision, "prepare": False,
     }  # fmt: skip
     step = {"do": "fix-shapes", "batch": 1}
-    recipe = Recipe(source.sha256, "onnx", "onnx", source.precision, (step,), None, versions_of({"onnx": "onnx"}))
+    taken = (*shapes.steps(source), step)
+    recipe = Recipe(source.sha256, "onnx", "onnx", source.precision, taken, None, versions_of({"onnx": "onnx"}))
     return make(
         recipe, source, "model.onnx", lambda work: Made(PERFORM, request, None, work, child.CONVERT), folder, reporter
     )

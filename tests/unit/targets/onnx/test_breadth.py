@@ -1,0 +1,231 @@
+"""ONNX as it is found: every opset from 7, open axes with a shape given, channels last, integers, old habits, lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeship.dataset import Dataset
+from edgeship.errors import InputError, UsageError
+from edgeship.model import ModelFacts, parse_shapes
+from edgeship.reporter import Reporter
+from edgeship.targets import answers, registry, routes
+from edgeship.targets.base import Variant
+from edgeship.targets.onnx import inspect
+from edgeship.targets.scheme import Scheme
+from tests.simulators import inline
+
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    inline.patch(monkeypatch)
+
+
+def weights(*shape: int, seed: int = 0, kind: Any = np.float32) -> Any:
+    return (np.random.default_rng(seed).normal(size=shape) * 0.3).astype(kind)
+
+
+def save(
+    path: Path, nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any], held: dict[str, Any],
+    opset: int = 17, change: Callable[[Any], None] = lambda model: None,
+) -> Path:  # fmt: skip
+    """Write a model. Inputs and outputs: name -> shape of float32, or (type, shape)."""
+
+    def values(specs: dict[str, Any]) -> list[Any]:
+        pairs = {n: s if isinstance(s, tuple) else (FLOAT, s) for n, s in specs.items()}
+        return [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in pairs.items()]
+
+    tensors = [numpy_helper.from_array(array, name) for name, array in held.items()]
+    graph = helper.make_graph(nodes, "g", values(inputs), values(outputs), tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def detector(path: Path, image: list[Any], **more: Any) -> Path:
+    """Channels first: convolution, batch norm, pooling to one value a channel, dense."""
+    held = {
+        "w": weights(4, 3, 3, 3), "scale": weights(4, seed=1), "shift": weights(4, seed=2), "mean": weights(4, seed=3),
+        "var": np.ones(4, np.float32), "dense": weights(4, 5, seed=4), "bias": weights(5, seed=5),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["c", "scale", "shift", "mean", "var"], ["n"]),
+        helper.make_node("Relu", ["n"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "dense", "bias"], ["scores"]),
+    ]
+    return save(path, nodes, {"image": image}, {"scores": [image[0], 5]}, held, **more)
+
+
+def built(facts: ModelFacts, folder: Path) -> Variant:
+    return registry.target("onnx").build(facts, Scheme("float32"), None, folder, Reporter())
+
+
+def compare(facts: ModelFacts, data: Dataset, folder: Path) -> Variant:
+    """The variant answers as the source does. Returns it."""
+    variant = built(facts, folder)
+    wanted = registry.source_answers(facts, variant, data, Reporter())
+    for expected, got in zip(wanted, answers.of_variant(variant, data), strict=True):
+        assert np.allclose(expected, got, atol=1e-4)
+        assert np.ptp(expected) > 1e-3
+    return variant
+
+
+def pictures(*shape: int, count: int = 4) -> Dataset:
+    return Dataset({"image": np.random.default_rng(9).normal(size=(count, *shape)).astype(np.float32)})
+
+
+# ── opsets and old habits ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("opset", [7, 9, 11, 13, 18, 21])
+def test_every_opset_from_7_is_taken(tmp_path: Path, opset: int) -> None:
+    facts = registry.inspect(detector(tmp_path / "m.onnx", [1, 3, 8, 8], opset=opset))
+    assert facts.details["opset"] == opset
+    variant = compare(facts, pictures(1, 3, 8, 8), tmp_path / "c")
+    assert registry.inspect(variant.path).details["opset"] >= 17
+
+
+def test_old_files_list_their_weights_among_the_inputs(tmp_path: Path) -> None:
+    def old(model: Any) -> None:
+        model.ir_version = 3
+        for tensor in model.graph.initializer:
+            model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+
+    facts = registry.inspect(detector(tmp_path / "m.onnx", [1, 3, 8, 8], opset=7, change=old))
+    assert [spec.name for spec in facts.inputs] == ["image"]
+    compare(facts, pictures(1, 3, 8, 8), tmp_path / "c")
+
+
+# ── shapes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_open_batch_is_fixed(tmp_path: Path) -> None:
+    facts = registry.inspect(detector(tmp_path / "m.onnx", ["N", 3, 8, 8]))
+    assert facts.open_shapes
+    assert compare(facts, pictures(1, 3, 8, 8), tmp_path / "c").inputs[0].shape == (1, 3, 8, 8)
+
+
+def test_open_axes_need_a_shape_and_the_hint_says_how(tmp_path: Path) -> None:
+    path = detector(tmp_path / "m.onnx", ["N", 3, "H", "W"])
+    with pytest.raises(InputError, match=r"more than the batch open: \['\?', 3, '\?', '\?'\]") as caught:
+        registry.inspect(path)
+    assert "--shape image=1,3,224,224" in str(caught.value.hint)
+
+
+def test_a_shape_that_is_given_closes_them_for_the_source_and_its_variants(tmp_path: Path) -> None:
+    path = detector(tmp_path / "m.onnx", ["N", 3, "H", "W"])
+    facts = registry.inspect(path, shapes=parse_shapes(["image=1,3,16,12"]))
+    assert facts.inputs[0].shape == (1, 3, 16, 12)
+    variant = compare(facts, pictures(1, 3, 16, 12), tmp_path / "c")
+    assert variant.inputs[0].shape == (1, 3, 16, 12)
+    assert variant.recipe.steps[0] == {"do": "fix-shapes", "shapes": {"image": [1, 3, 16, 12]}}
+    other = built(registry.inspect(path, shapes={"image": (1, 3, 8, 8)}), tmp_path / "c")
+    assert other.inputs[0].shape == (1, 3, 8, 8)
+    assert other.recipe.key != variant.recipe.key
+    assert routes.float_model(facts, "onnx", tmp_path / "c", Reporter()) != path
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        ("imag=1,3,8,8", "no input 'imag'; did you mean 'image'"),
+        ("image=1,4,8,8", r"is \['\?', 3, '\?', '\?'\], and cannot be \[1, 4, 8, 8\]"),
+        ("image=1,3,8", "cannot be"),
+        ("image=1,3,99999,99999", "over the limit"),
+    ],
+)
+def test_a_shape_that_does_not_fit_is_refused(tmp_path: Path, shapes: str, words: str) -> None:
+    path = detector(tmp_path / "m.onnx", ["N", 3, "H", "W"])
+    with pytest.raises((UsageError, InputError), match=words):
+        registry.inspect(path, shapes=parse_shapes([shapes]))
+
+
+@pytest.mark.parametrize("text", ["image", "image=", "=1,2", "image=1,a", "image=1,0", "image=-1,3"])
+def test_what_is_no_shape_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no shape of an input"):
+        parse_shapes([text])
+
+
+def test_channels_last_stays_channels_last(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["t"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["t", "w"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Transpose", ["r"], ["map"], perm=[0, 2, 3, 1]),
+    ]
+    held = {"w": weights(4, 3, 3, 3)}
+    facts = registry.inspect(save(tmp_path / "m.onnx", nodes, {"image": [1, 9, 7, 3]}, {"map": [1, 7, 5, 4]}, held))
+    variant = compare(facts, pictures(1, 9, 7, 3), tmp_path / "c")
+    assert (variant.inputs[0].shape, variant.outputs[0].shape) == ((1, 9, 7, 3), (1, 7, 5, 4))
+
+
+# ── kinds of inputs ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_integer_inputs_and_several_outputs(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["found"]),
+        helper.make_node("Mul", ["found", "gain"], ["scaled"]),
+        helper.make_node("ReduceMax", ["scaled"], ["highest"], axes=[2], keepdims=0),
+    ]
+    held = {"table": weights(11, 6)}
+    path = save(
+        tmp_path / "m.onnx", nodes, {"ids": (INT64, [1, 4]), "gain": [1]}, {"scaled": [1, 4, 6], "highest": [1, 4]},
+        held,
+    )  # fmt: skip
+    facts = registry.inspect(path)
+    assert [(s.name, s.dtype) for s in facts.inputs] == [("ids", "int64"), ("gain", "float32")]
+    rng = np.random.default_rng(2)
+    data = Dataset(
+        {"ids": rng.integers(0, 11, (5, 1, 4)), "gain": rng.uniform(1, 2, (5, 1)).astype(np.float32)}
+    )  # fmt: skip
+    variant = compare(facts, data, tmp_path / "c")
+    assert [s.shape for s in variant.outputs] == [(1, 4, 6), (1, 4)]
+
+
+def test_texts_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["words"], ["same"])]
+    kind = (TensorProto.STRING, [1])
+    path = save(tmp_path / "m.onnx", nodes, {"words": kind}, {"same": kind}, {})
+    with pytest.raises(InputError, match="input 'words' is no tensor of numbers but of texts") as caught:
+        registry.inspect(path)
+    assert "in the application" in str(caught.value.hint)
+
+
+def test_a_float16_model_is_known_as_one(tmp_path: Path) -> None:
+    half = TensorProto.FLOAT16
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    path = save(
+        tmp_path / "m.onnx", nodes, {"x": (half, [1, 8])}, {"y": (half, [1, 4])}, {"w": weights(8, 4, kind=np.float16)}
+    )
+    facts = registry.inspect(path)
+    assert (facts.precision, facts.inputs[0].dtype) == ("float16", "float16")
+    with pytest.raises(UsageError, match="the model is float16 already"):
+        registry.target("onnx").build(
+            facts, Scheme("int8"), Dataset({"x": np.zeros((2, 1, 8), np.float32)}), tmp_path / "c", Reporter()
+        )
+
+
+def test_over_two_gigabytes_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = detector(tmp_path / "m.onnx", [1, 3, 8, 8])
+    monkeypatch.setattr(inspect, "MAX_PROTO", 100)
+    with pytest.raises(InputError, match="bytes in one ONNX file: over 2 GB"):
+        registry.inspect(path)
+    model = onnx.load(str(path))
+    onnx.save_model(model, str(path), save_as_external_data=True, location="m.data", size_threshold=8)
+    monkeypatch.setattr(inspect, "MAX_PROTO", path.stat().st_size + 10)
+    with pytest.raises(InputError, match="with its external data: over 2 GB"):
+        registry.inspect(path)
