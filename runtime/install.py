@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from edgeship.runtime import disk as disks
@@ -77,19 +77,56 @@ class Installer:
         try:
             begun = time.monotonic()
             settings = Settings.load(self._layout)
-            if not settings.profile:
-                raise AgentError("this device is not enrolled yet", "not-enrolled")
-            report("verify", "checking signatures and hashes")
-            verified = self._verify(target, sha256, host_clock, settings)
-            keys = ("counter", "sha256", "model", "variant", "library")
-            slot = Slot(**{key: verified[key] for key in keys})
+            slot, corrected = self._verified(target, sha256, host_clock, settings, report)
             probe = self._try(slot, settings, report)
             return {
                 "slot": slot.name, "counter": slot.counter, "model": slot.model, "probe": probe,
-                "seconds": time.monotonic() - begun, "clock_corrected": verified["clock_corrected"],
+                "seconds": time.monotonic() - begun, "clock_corrected": corrected,
             }  # fmt: skip
         finally:
             self.lock.release()
+
+    def trial(
+        self, target: str, sha256: str, host_clock: float | None, report: Report, bench: Mapping[str, Any],
+        seconds: float,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Time the staged release in a worker beside the one that serves. Nothing is installed, nothing is switched.
+
+        `bench` are the fields of the worker's "bench", which may take so many `seconds`; the rest is as of `install`.
+
+        Returns:
+            {"counter", "model", "probe", "bench"}.
+
+        Raises:
+            AgentError: "busy"; what the verifier says; "worker" when the model does not run.
+        """
+        if not self.lock.acquire(blocking=False):
+            raise AgentError("another install is under way on this device", "busy")
+        try:
+            settings = Settings.load(self._layout)
+            slot, _ = self._verified(target, sha256, host_clock, settings, report)
+            report("start", f"starting release {slot.counter} of {slot.model} on trial")
+            worker = self._traffic.start(slot, settings.probe_seconds)
+            try:
+                probe = worker.request("probe", settings.probe_seconds)
+                report("bench", "timing it")
+                measured = worker.request("bench", seconds, **bench)
+            finally:
+                worker.stop()
+            return {"counter": slot.counter, "model": slot.model, "probe": probe, "bench": measured}
+        finally:
+            self.lock.release()
+
+    def _verified(
+        self, target: str, sha256: str, host_clock: float | None, settings: Settings, report: Report
+    ) -> tuple[Slot, bool]:  # fmt: skip
+        """The staged release as a slot, and whether the clock was corrected to judge it."""
+        if not settings.profile:
+            raise AgentError("this device is not enrolled yet", "not-enrolled")
+        report("verify", "checking signatures and hashes")
+        verified = self._verify(target, sha256, host_clock, settings)
+        keys = ("counter", "sha256", "model", "variant", "library")
+        return Slot(**{key: verified[key] for key in keys}), bool(verified["clock_corrected"])
 
     def _verify(self, target: str, sha256: str, host_clock: float | None, settings: Settings) -> dict[str, Any]:
         """Let a child with python-tuf verify what is staged."""

@@ -301,15 +301,31 @@ class Rpc:
     def op_switch(self, request: Json) -> tuple[Json]:
         """Install what was staged; afterwards nothing unneeded is left."""
         self._hold()
-        fields = {key: request.get(key) for key in ("op", "manifest", "sha256")}
-        if self._host_clock is not None:
-            host, then = self._host_clock
-            fields["host_clock"] = host + time.monotonic() - then
         try:
-            return (self._supervisor.ask(fields, self._emit),)
+            return (self._supervisor.ask(self._staged(request, "op", "manifest", "sha256"), self._emit),)
         finally:
             with contextlib.suppress(AgentError):
                 sweep(self._layout, self._disk, Slots(self._layout, self._disk).journal)
+
+    def op_trial(self, request: Json) -> tuple[Json]:
+        """Time what was staged beside what serves. It stays staged: the next trial shares its runtime library."""
+        self._hold()
+        keys = ("op", "manifest", "sha256", "runs", "warmup", "max_seconds")
+        return (self._supervisor.ask(self._staged(request, *keys), self._emit),)
+
+    def op_sweep(self, _request: Json) -> tuple[Json]:
+        """Remove what was staged and not installed."""
+        self._hold()
+        sweep(self._layout, self._disk, Slots(self._layout, self._disk).journal)
+        return ({},)
+
+    def _staged(self, request: Json, *keys: str) -> dict[str, Any]:
+        """These fields of a request about a staged release, with the host's clock as it is now."""
+        fields = {key: request[key] for key in keys if key in request}
+        if self._host_clock is not None:
+            host, then = self._host_clock
+            fields["host_clock"] = host + time.monotonic() - then
+        return fields
 
     def op_status(self, request: Json) -> tuple[Json]:
         """How it goes."""

@@ -49,11 +49,19 @@ MAX_SAID = 200  # lines of a worker's standard error that are logged, of each wo
 
 T = TypeVar("T")
 Json = Mapping[str, Any]
+Emit = Callable[[Json], None]
 
 
 def pause(failures: int) -> float:
     """Seconds before the next start after so many failures in a row."""
     return 0.0 if failures < 1 else min(30.0, 0.2 * 4 ** (failures - 1))
+
+
+def _bench_fields(request: Json) -> tuple[dict[str, Any], float]:
+    """What a worker's "bench" takes of a request, and the seconds that it may take."""
+    fields = {key: request[key] for key in ("runs", "warmup", "max_seconds") if key in request}
+    seconds = need(fields, "max_seconds", (int, float)) if "max_seconds" in fields else 60.0
+    return fields, min(seconds, 3600.0) + 60.0
 
 
 def _identity(path: str) -> int:
@@ -136,7 +144,7 @@ class Supervisor:
         listener = self._listen(self._layout.control_socket())
         operations = {
             "status": self._op_status, "switch": self._op_switch, "bench": self._op_bench, "stop": self._op_stop,
-            "telemetry": self._op_telemetry, "reload": self._op_reload,
+            "telemetry": self._op_telemetry, "reload": self._op_reload, "trial": self._op_trial,
         }  # fmt: skip
         control = ControlServer(listener, operations, self._log.write)
         self._selector.register(listener, selectors.EVENT_READ, control.accept)
@@ -450,23 +458,32 @@ class Supervisor:
             "expired": load_state(self._layout).expired(time.time()), "pid": os.getpid(),
         }  # fmt: skip
 
-    def _op_switch(self, request: Json, emit: Callable[[Json], None]) -> dict[str, Any]:
+    def _op_switch(self, request: Json, emit: Emit) -> dict[str, Any]:
+        return self._installer.install(*self._release(request), self._report(emit))
+
+    def _op_trial(self, request: Json, emit: Emit) -> dict[str, Any]:
+        return self._installer.trial(*self._release(request), self._report(emit), *_bench_fields(request))
+
+    @staticmethod
+    def _release(request: Json) -> tuple[str, str, float | None]:
+        """(target, sha256 of the manifest, the host's clock) of a staged release."""
+        host_clock = request.get("host_clock")
+        clock = float(host_clock) if isinstance(host_clock, (int, float)) else None
+        return need(request, "manifest", str), need(request, "sha256", str), clock
+
+    def _report(self, emit: Emit) -> Callable[[str, str], None]:
         def report(stage: str, text: str) -> None:
             self._log.write(f"{stage}: {text}")
             emit({"stage": stage, "text": text})
 
-        host_clock = request.get("host_clock")
-        clock = float(host_clock) if isinstance(host_clock, (int, float)) else None
-        manifest, sha256 = need(request, "manifest", str), need(request, "sha256", str)
-        return self._installer.install(manifest, sha256, clock, report)
+        return report
 
     def _op_bench(self, request: Json, _emit: object) -> dict[str, Any]:
         worker = self.serving()
         if worker is None:
             raise AgentError("no model is served on this device", "no-model")
-        fields = {key: request[key] for key in ("runs", "warmup", "max_seconds") if key in request}
-        seconds = need(fields, "max_seconds", (int, float)) if "max_seconds" in fields else 60.0
-        return worker.request("bench", min(seconds, 3600.0) + 60.0, **fields)
+        fields, seconds = _bench_fields(request)
+        return worker.request("bench", seconds, **fields)
 
     def _op_telemetry(self, request: Json, _emit: object) -> dict[str, Any]:
         return self.call(lambda: self._windows(request))

@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
         "rollback": Entry("edgeship.cli.rollback:rollback", "Go back to an earlier release on devices."),
     },
     "Model and release": {
+        "optimize": Entry("edgeship.cli.optimize:optimize", "Search the best variant of a model that meets a budget."),
         "model": Entry("edgeship.cli.model:model", "Look into model files, convert and quantize them."),
         "profile": Entry("edgeship.cli.profile:profile", "Hardware profiles: what boards are and can do."),
         "runtime": Entry("edgeship.cli.runtime:runtime", "Runtime libraries that run a model on a device."),

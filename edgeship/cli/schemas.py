@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from edgeship.cli import shapes, shapes_compare, shapes_model
+from edgeship.cli import shapes, shapes_compare, shapes_model, shapes_optimize
 from edgeship.errors import UsageError
 
 SCHEMAS: dict[str, type[BaseModel]] = {
@@ -33,6 +33,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "device.show": shapes.DeviceShow,
     "device.label": shapes.Device,
     "device.rm": shapes.Device,
+    "optimize": shapes_optimize.Optimize,
     "push": shapes.Push,
     "push.plan": shapes.PushPlan,
     "infer": shapes.Infer,

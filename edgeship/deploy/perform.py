@@ -17,6 +17,7 @@ from typing import Any
 from edgeship.deploy import fit
 from edgeship.deploy.contact import Agent, Session, Settings, contact, open_agent, read_facts
 from edgeship.deploy.device import Device
+from edgeship.deploy.facts import Facts
 from edgeship.deploy.packing import Packed, Packer
 from edgeship.deploy.plan import KINDS, Have, Plan, Send, Wanted, missing, plan, wanted
 from edgeship.deploy.transport import BROKEN, clean
@@ -100,6 +101,44 @@ def deploy(
     )  # fmt: skip
     reporter.finished(push.step, deployed.summary, {"sent": dict(deployed.sent), "seconds": deployed.seconds})
     return deployed
+
+
+def trial(
+    device: Device, profile: Profile, release: PublishedRelease, repository: Repository, settings: Settings,
+    bench: Mapping[str, Any], reporter: Reporter, *, agent: Agent | None = None, packer: Packer | None = None,
+) -> tuple[Mapping[str, Any], Facts]:  # fmt: skip
+    """Have a device time a release beside what it serves; nothing is switched there.
+
+    The files stay staged, so that the next trial sends less: `clear` removes them. `bench` holds "runs", "warmup" and
+    "max_seconds"; the rest is as of `deploy`.
+
+    Returns:
+        {"probe", "bench"} as the agent answered, and what the device is.
+
+    Raises:
+        UnfitError: it cannot take the release; nothing was sent.
+        AuthError, UnreachableError, DeviceError: see the message; code "worker" where the model does not run.
+    """
+    session = _contact(device, profile, repository.root_bytes(), settings, reporter, agent or Agent.own())
+    try:
+        variant = fit.variant_for(device, release.manifest)
+        push = _Push(session, release, repository, variant, packer or Packer(repository.packed()), reporter)
+        push.step = Step("send", device.name)
+        push.prepare()
+        push.send()
+        reporter.finished(push.step, f"{_size(sum(push.sent().values()))} MB sent")
+        return push.trial(bench), session.facts
+    finally:
+        session.close()
+
+
+def clear(device: Device, profile: Profile, reporter: Reporter) -> None:
+    """Remove from a device what trials left staged. Raises as `open_agent`."""
+    link = open_agent(device, profile, reporter=reporter)
+    try:
+        link.client.request("sweep")
+    finally:
+        link.close()
 
 
 def preview(
@@ -205,6 +244,17 @@ class _Push:
                     continue
                 self._explain(error)
                 raise
+
+    def trial(self, bench: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask the device to verify the release and to time it. Asked once: a cut connection ends it."""
+        try:
+            return self._session.client.request(
+                "trial", manifest=self._release.target_path, sha256=self._release.manifest_sha256, **bench,
+                on_event=self._at,
+            ).result  # fmt: skip
+        except DeviceError as error:
+            self._explain(error)
+            raise
 
     def sent(self) -> Mapping[str, int]:
         """Bytes by kind, without the kinds of which nothing was sent."""

@@ -41,6 +41,7 @@ LIFETIME = {
     "snapshot": timedelta(days=30), "timestamp": timedelta(days=7),
 }  # fmt: skip
 HISTORY = 20  # releases of a model that stay within reach of a rollback
+TRIAL = "-trial"  # end of the name under which candidates are signed to be timed on a device; only the last one stays
 _ROOT_NAME = re.compile(r"([1-9][0-9]{0,5})\.root\.json")
 
 
@@ -157,10 +158,10 @@ class Repository:
         return self.folder / "packed"
 
     def models(self) -> dict[str, Entry]:
-        """Current release of each model."""
+        """Current release of each model; trials are none."""
         out = {}
         for path, target in self._state().targets.signed.targets.items():
-            if path.endswith("/manifest.json"):
+            if path.endswith("/manifest.json") and not path.endswith(f"{TRIAL}/manifest.json"):
                 entry = _entry(path, target)
                 out[entry.model] = entry
         return out
@@ -255,7 +256,7 @@ class Repository:
         custom = {
             "counter": manifest.counter,
             "profiles": sorted({p for v in manifest.variants for p in v.profiles}),
-            "history": history[:HISTORY],
+            "history": history[: 1 if manifest.model.endswith(TRIAL) else HISTORY],
         }
         entries = {path: _target(path, sha, length, custom)}
         for other, target in old.targets.items():

@@ -6,7 +6,8 @@ leaves the operator as it is and says nothing. The rules, chosen by running them
 * An operator is static (int8, int16×8) only where all its activations have a range. Those of branches and loop bodies
   have none, nor those that are never computed; such operators keep float activations, with int8 weights if they can.
 * A table that is only looked up (GATHER on a constant) is int8 wherever int8 weights are asked for: it needs no range.
-* A layer that is to stay in float stays in float whole: weights and activations.
+* A layer that is to stay in float stays in float whole: weights and activations. What only moves its values about (a
+  max pool, a reshape) stays in float with it: int8 there would lose what was to be kept.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ from edgeship.targets.tflite.reader import Operator, Structure, Subgraph, Tensor
 HOW = ("float", "float16", "dynamic", "int8-weights", "int8", "int16x8")
 
 GATHER = 36  # builtin code of the schema
+
+#: Builtin codes of operators that move values and compute none: DEPTH_TO_SPACE, MAX_POOL_2D, RESHAPE, SPACE_TO_DEPTH,
+#: PAD, GATHER, TRANSPOSE, SQUEEZE, STRIDED_SLICE, SPLIT, PADV2, SLICE, EXPAND_DIMS, PACK, UNPACK,
+#: RESIZE_NEAREST_NEIGHBOR, MIRROR_PAD.
+MOVERS = (5, 17, 22, 26, 34, 36, 39, 43, 45, 49, 60, 65, 70, 83, 88, 97, 100)
 
 Place = tuple[int, int]  # (subgraph, operator or tensor)
 
@@ -60,7 +66,7 @@ def treat(
     Raises:
         UsageError: a layer is to stay in float that is not there; it says which names are close.
     """
-    kept = kept_operators(structure, scheme.keep)
+    kept = _with_movers(structure, kept_operators(structure, scheme.keep))
     out: list[Treatment] = []
     for number, graph in enumerate(structure.subgraphs):
         for index, operator in enumerate(graph.operators):
@@ -89,6 +95,19 @@ def kept_operators(structure: Structure, keep: Collection[str]) -> frozenset[Pla
             )
         found.add(known[name])
     return frozenset(found)
+
+
+def _with_movers(structure: Structure, kept: frozenset[Place]) -> frozenset[Place]:
+    """The operators of `kept`, and those that only move what these write."""
+    out = set(kept)
+    for number, graph in enumerate(structure.subgraphs):
+        written: set[int] = set()
+        for index, operator in enumerate(graph.operators):  # in the order in which they run
+            moves = structure.codes[operator.code][0] in MOVERS
+            if (number, index) in kept or (moves and written & {*operator.inputs}):
+                out.add((number, index))
+                written |= {*operator.outputs}
+    return frozenset(out)
 
 
 def _how(

@@ -60,7 +60,14 @@ def publish(
 
 
 def publish_classifier(
-    to: Repository, folder: Path, formats: Mapping[str, Sequence[str]], *, bad: bool = False, max_abs: float = 0.05
+    to: Repository,
+    folder: Path,
+    formats: Mapping[str, Sequence[str]],
+    *,
+    bad: bool = False,
+    max_abs: float = 0.05,
+    model: str = "digits",
+    damaged: bool = False,
 ) -> PublishedRelease:
     """Publish the tiny classifier of `models`, with this host's runtime libraries: format -> profiles that get it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,12 +75,14 @@ def publish_classifier(
     for name, profiles in formats.items():
         make = models.tiny_tflite if name == "tflite" else models.tiny_onnx
         tiny, golden = make(folder / f"model.{name}", bad=bad), folder / f"golden.{name}"
+        if damaged:
+            tiny.path.write_bytes(tiny.path.read_bytes()[:-200])
         ref = models.variant_ref(tiny, golden, profiles=tuple(profiles), max_abs=max_abs)
         refs.append(ref)
         paths = [(tiny.path, ref.file), (golden, ref.golden.file), (models.library(name), ref.runtimes[0].file)]
         files += [File(path, found) for path, found in paths]
 
     def manifest(counter: int) -> Manifest:
-        return Manifest("digits", counter, "2026-11-22T09:30:00Z", tuple(refs), checks_skipped=bad)
+        return Manifest(model, counter, "2026-11-22T09:30:00Z", tuple(refs), checks_skipped=bad)
 
-    return PublishedRelease(*to.publish("digits", manifest, files))
+    return PublishedRelease(*to.publish(model, manifest, files))

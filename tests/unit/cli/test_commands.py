@@ -117,7 +117,9 @@ def test_settings_are_listed_with_their_origin(project: Path, monkeypatch: pytes
     data = {d["key"]: d for d in run_json("config.list", "config", "list")}
     assert (data["budget.max_drop"]["value"], data["budget.max_drop"]["origin"]) == (2.5, "environment")
     assert data["budget.max_drop"]["where"] == data["budget.max_drop"]["variable"] == "EDGESHIP_BUDGET_MAX_DROP"
-    assert data["telemetry.window"]["where"] == f"{project}/edgeship.toml:22"
+    lines = (project / "edgeship.toml").read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if text.startswith("window = "))
+    assert data["telemetry.window"]["where"] == f"{project}/edgeship.toml:{line}"
     text = run("config", "list", "--origin").stdout
     assert "environment (EDGESHIP_BUDGET_MAX_DROP)" in text
     assert "ORIGIN" not in run("config", "list").stdout
@@ -125,10 +127,12 @@ def test_settings_are_listed_with_their_origin(project: Path, monkeypatch: pytes
 
 def test_a_misspelt_key_stops_every_command_with_file_and_line(project: Path) -> None:
     path = project / "edgeship.toml"
-    path.write_text(path.read_text().replace("max_drop", "max_dorp", 1))
+    text = path.read_text().replace("max_drop =", "max_dorp =", 1)
+    path.write_text(text)
+    line = next(number for number, words in enumerate(text.splitlines(), 1) if words.startswith("max_dorp"))
     for command in (("config", "list"), ("device", "list"), ("release", "list"), ("lab", "list")):
         error = run_error(*command, exit_code=2)
-        assert error["message"] == f"{path}:15: unknown key 'budget.max_dorp'; did you mean 'max_drop'?"
+        assert error["message"] == f"{path}:{line}: unknown key 'budget.max_dorp'; did you mean 'max_drop'?"
 
 
 def test_outside_of_a_project_the_next_step_is_init() -> None:

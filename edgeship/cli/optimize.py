@@ -1,0 +1,235 @@
+"""`edgeship optimize`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeship.cli.options import with_output
+from edgeship.cli.output import Lines, Output, Pairs, Table
+
+if TYPE_CHECKING:
+    from edgeship.config import Project
+    from edgeship.dataset import Dataset
+    from edgeship.deploy.device import Device
+    from edgeship.model import ModelFacts
+    from edgeship.optimize.search.latency import Stopwatch
+    from edgeship.optimize.search.pick import Budget
+    from edgeship.optimize.search.run import Found, Request
+    from edgeship.optimize.search.save import Saved
+    from edgeship.reporter import Reporter
+
+_PRECISIONS = ["float32", "float16", "dynamic", "int8-weights", "int8", "int16x8"]
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), default=None, metavar="DATA",
+              help="Representative data to calibrate with; the project's by default.")  # fmt: skip
+@click.option("--evaluation", type=click.Path(path_type=Path), default=None, metavar="DATA",
+              help="Data to judge with; without it a seeded fifth of --data is held out.")  # fmt: skip
+@click.option("--profile", "board", default=None, metavar="NAME", help="The board that the variant is for.")
+@click.option("--on", "device", default=None, metavar="DEVICE",
+              help="Time candidates on this device of the project, beside what it serves.")  # fmt: skip
+@click.option("--precision", "precisions", multiple=True, type=click.Choice(_PRECISIONS),
+              help="Try only this; may be repeated.")  # fmt: skip
+@click.option("--format", "formats", multiple=True, metavar="FORMAT", help="Try only tflite or onnx; may be repeated.")
+@click.option("--max-drop", type=float, default=None, metavar="POINTS",
+              help="Points of the metric that may be lost; 1.0, or the project's.")  # fmt: skip
+@click.option("--max-class-drop", type=float, default=None, metavar="POINTS",
+              help="The same for each class alone; 5.0, or the project's.")  # fmt: skip
+@click.option("--max-latency", default=None, metavar="TIME", help="95th percentile of latency, such as 20ms.")
+@click.option("--max-size", default=None, metavar="SIZE", help="Size of the model file, such as 4MB.")
+@click.option("--metric", default=None, metavar="METRIC",
+              help="What is measured; by default what the data allows.")  # fmt: skip
+@click.option("--strict", is_flag=True, default=False, help="A loss that is not proven to be within the limit fails.")
+@click.option("--jobs", type=click.IntRange(1, 64), default=None, metavar="N",
+              help="Candidates built at the same time; by default one a processor.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path), default=None, metavar="FOLDER",
+              help="Where model, recipe and report go; MODEL-optimized by default.")  # fmt: skip
+@with_output
+def optimize(
+    out: Output, model: Path, data: Path | None, evaluation: Path | None, board: str | None,
+    device: str | None, precisions: tuple[str, ...], formats: tuple[str, ...], max_drop: float | None,
+    max_class_drop: float | None,
+    max_latency: str | None, max_size: str | None, metric: str | None, strict: bool, jobs: int | None,
+    output: Path | None,
+) -> None:  # fmt: skip
+    """Search the best variant of a model that meets a budget.
+
+    Formats, precisions, calibrations and mixed precision are tried on a few samples first and the best of them on all;
+    the survivors are timed. The pick is written with its recipe and a report. No project is needed; in one, its budget
+    and data are the defaults. Interrupted and started again, nothing finished is done twice. Exit code 6: nothing meets
+    the budget; the report says what comes nearest.
+    """
+    from edgeship import config, dataset, profile
+    from edgeship.errors import GateError, UsageError
+    from edgeship.optimize.search import save
+    from edgeship.targets import registry
+
+    project = None if config.find() is None else config.load()
+    known = None if device is None else _device(project, device)
+    if board is None and known is None:
+        raise UsageError("for which board?", hint="--profile NAME; edgeship profile list")
+    chosen = profile.load(board or (known.profile if known else ""))
+    budget = _budget(project, max_drop, max_class_drop, max_latency, max_size, strict=strict)
+    folder = output or Path(f"{model.stem}-optimized")
+    source = registry.inspect(model)
+    calibration, judged = _data(project, source, data, evaluation)
+    for doubt in () if calibration is None else dataset.doubts(calibration, judged):
+        out.say(doubt)
+    save.check_folder(folder)
+    request = _request(
+        project, source, chosen, calibration, judged, budget, formats=formats, precisions=precisions, metric=metric
+    )
+    found = _search(out, request, jobs, project, known)
+    saved = save.write(found, folder)
+    _show(out, found, saved)
+    if found.pick.row is None:
+        raise GateError(
+            f"{model}: {found.pick.reason}",
+            hint=f"a wider budget, more or better calibration data, or another profile; {saved.report} shows all",
+        )
+
+
+def _budget(
+    project: Project | None, max_drop: float | None, max_class_drop: float | None, max_latency: str | None,
+    max_size: str | None, *, strict: bool,
+) -> Budget:  # fmt: skip
+    """Flag, else the project's, else the default. Raises UsageError."""
+    from edgeship.config import Budget as Defaults
+    from edgeship.errors import UsageError
+    from edgeship.optimize.search.pick import Budget
+    from edgeship.tomlfile import milliseconds, size
+
+    base = Defaults() if project is None else project.budget
+
+    def parsed(kind: Any, text: str | None, option: str, example: str) -> Any:
+        if text is None:
+            return None
+        try:
+            return kind.read(text)
+        except ValueError as error:
+            raise UsageError(f"{option} {text!r} {error}", hint=f"such as {option} {example}") from error
+
+    latency = parsed(milliseconds(1e-6, 3600), max_latency, "--max-latency", "20ms") or base.max_latency_p95_ms
+    return Budget(
+        max_drop=base.max_drop if max_drop is None else max_drop,
+        max_class_drop=base.max_class_drop if max_class_drop is None else max_class_drop,
+        max_latency_us=None if latency is None else latency * 1000,
+        max_bytes=parsed(size(1, 4 << 30), max_size, "--max-size", "4MB") or base.max_size_bytes,
+        strict=strict,
+    )
+
+
+def _data(
+    project: Project | None, source: ModelFacts, data: Path | None, evaluation: Path | None
+) -> tuple[Dataset | None, Dataset]:
+    """Calibration and evaluation data; a fifth is held out where there is one file. Raises UsageError, InputError."""
+    from edgeship import dataset
+    from edgeship.errors import UsageError
+
+    representative = data or (project.data.representative if project else None)
+    judging = evaluation or (project.data.evaluation if project and data is None else None)
+    if representative is None and judging is None:
+        raise UsageError(
+            "there is no data to calibrate and to judge with",
+            hint="--data FILE.npz: 200 samples or more, named like the model's inputs, and labels where there are any",
+        )
+    if representative is None:
+        assert judging is not None
+        return None, dataset.load(judging, source)
+    everything = dataset.load(representative, source)
+    if judging is not None:
+        return everything, dataset.load(judging, source)
+    return dataset.split(everything)
+
+
+def _request(
+    project: Project | None, source: ModelFacts, chosen: Any, calibration: Dataset | None, judged: Dataset,
+    budget: Budget, *, formats: tuple[str, ...], precisions: tuple[str, ...], metric: str | None,
+) -> Request:  # fmt: skip
+    import platformdirs
+
+    from edgeship.optimize.search.candidate import Wish
+    from edgeship.optimize.search.run import Request
+
+    cache = platformdirs.user_cache_path("edgeship") / "variants" if project is None else project.state / "variants"
+    return Request(
+        source, chosen, calibration, judged, budget, cache, Wish(formats, precisions),
+        metric or (project.data.metric if project else None), tuple(project.model.labels) if project else (),
+    )  # fmt: skip
+
+
+def _device(project: Project | None, name: str) -> Device:
+    """A device of the project. Raises UsageError."""
+    from edgeship.cli import choose
+    from edgeship.errors import UsageError
+
+    if project is None:
+        raise UsageError("--on takes a device of a project, and this folder is in none", hint="edgeship init")
+    with choose.opened() as (_, store):
+        return choose.device(store, name)
+
+
+def _search(
+    out: Output, request: Request, jobs: int | None, project: Project | None, device: Device | None
+) -> Found:  # fmt: skip
+    import sys
+
+    from edgeship.cli.search_screen import LiveTable
+    from edgeship.cli.terminal import Terminal
+    from edgeship.optimize.search.pool import processes
+    from edgeship.optimize.search.run import Search
+
+    screen = Terminal(sys.stderr)
+    shown: Any = LiveTable(screen) if screen.interactive and not out.json else out.reporter()
+    with shown as reporter, processes(jobs) as pool, _stopwatch(request, project, device, reporter) as stopwatch:
+        return Search(request, pool, stopwatch, reporter).run()
+
+
+@contextlib.contextmanager
+def _stopwatch(
+    request: Request, project: Project | None, device: Device | None, reporter: Reporter
+) -> Iterator[Stopwatch]:  # fmt: skip
+    """On the device, which is left as it was; else on this host."""
+    from edgeship import profile
+    from edgeship.cli import choose
+    from edgeship.deploy.contact import Agent, Settings
+    from edgeship.optimize.search.latency import Host
+    from edgeship.optimize.search.on_device import Fleet, OnDevice
+
+    if project is None or device is None:
+        yield Host(request.source.path.stem, request.evaluation, Agent.own().zipapp, request.folder, 1)
+        return
+    settings = Settings(project.telemetry.window_seconds)
+    fleet = Fleet(project.name, choose.repository(project), settings, device, profile.load(device.profile))
+    stopwatch = OnDevice(fleet, request.source, request.evaluation, request.folder, reporter)
+    with contextlib.closing(stopwatch):
+        yield stopwatch
+
+
+def _show(out: Output, found: Found, saved: Saved) -> None:
+    from edgeship.optimize.search import report
+
+    rows = [report.cells(tried) for tried in report.ordered(found.tried)]
+    picked = found.pick.row
+    shown = picked or found.pick.nearest
+    pairs: list[tuple[str, object]] = [
+        ("budget", report.budget_words(found)),
+        ("pick" if picked else "nearest", None if shown is None else shown.candidate.name),
+        ("reason", found.pick.reason),
+    ]
+    if picked is not None and picked.candidate.scheme.keep:
+        pairs.append(("in float", report.kept_layers(found, picked)))
+    files = [("model", saved.model), ("recipe", saved.recipe), ("report", saved.report), ("data", saved.data)]
+    pairs += [(name, str(path)) for name, path in files if path is not None]
+    data = report.encode(found) | {"files": {name: None if path is None else str(path) for name, path in files}}
+    table = Table(list(rows[0]), [list(row.values()) for row in rows]) if rows else Lines([])
+    out.emit("optimize", data, [table, Pairs(pairs)])
+    if picked is not None:
+        out.say("next: edgeship push MODEL -l SELECTOR checks it again and brings it to devices")

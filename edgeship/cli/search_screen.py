@@ -1,0 +1,110 @@
+"""The live table of a search: one row a candidate, on a terminal; elsewhere a line a candidate, as of any step."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from edgeship.cli.terminal import Terminal
+from edgeship.reporter import Reporter, Step
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+STEPS = ("try", "time")
+ROWS = 24  # shown at most: those that changed last
+
+
+class LiveTable(Reporter):
+    """Draws the candidates as they come; other steps are one line above the table."""
+
+    def __init__(self, screen: Terminal) -> None:
+        self._screen = screen
+        self._lock = threading.RLock()
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._doing = ""
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        """The reporter; the table is on the screen until the block ends."""
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(file=self._screen.stream, force_terminal=True, no_color=not self._screen.colour)
+        self._live = Live(self._table(), console=console, refresh_per_second=4, transient=True)
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the table away; what is left says the result."""
+        if self._live is not None:
+            self._live.stop()
+
+    def started(self, step: Step) -> None:
+        """A candidate is built, or timed."""
+        with self._lock:
+            if step.name in STEPS:
+                row = self._rows.pop(step.subject, {})
+                self._rows[step.subject] = row | {"state": "building" if step.name == "try" else "timing"}
+            else:
+                self._doing = f"{step.name} {step.subject}".rstrip()
+            self._draw()
+
+    def finished(self, step: Step, summary: str, data: Mapping[str, Any] | None = None) -> None:
+        """A candidate is known better; another step is said in a line."""
+        with self._lock:
+            if step.name in STEPS:
+                row = self._rows.pop(step.subject, {})
+                self._rows[step.subject] = row | dict(data or {}) | {"state": _state(data or {})}
+            else:
+                self._doing = ""
+                self.note(f"{step.name:<9} {summary}")
+            self._draw()
+
+    def note(self, text: str) -> None:
+        """A line above the table."""
+        if self._live is not None:
+            self._live.console.print(f"  {self._screen.clean(text)}", markup=False, highlight=False, soft_wrap=True)
+
+    def _draw(self) -> None:
+        if self._live is not None:
+            self._live.update(self._table())
+
+    def _table(self) -> Table:
+        from rich import box
+        from rich.table import Table
+
+        clean = self._screen.clean
+        table = Table(box=box.SIMPLE_HEAD if self._screen.unicode else box.ASCII2, caption=clean(self._doing) or None)
+        for title, side in (
+            ("candidate", "left"), ("n", "right"), ("points lost", "right"), ("size", "right"), ("median", "right"),
+            ("", "left"),
+        ):  # fmt: skip
+            table.add_column(title, justify="right" if side == "right" else "left", no_wrap=True)
+        for name, row in list(self._rows.items())[-ROWS:]:
+            table.add_row(*(clean(cell) for cell in (name, *_cells(row))))
+        return table
+
+
+def _state(data: Mapping[str, Any]) -> str:
+    if data.get("error"):
+        return "failed: " + str(data["error"]).splitlines()[0][:60]
+    return "within the budget" if data.get("passed") else "over the budget"
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    from edgeship.bench import units
+
+    drop, latency = row.get("drop"), row.get("latency")
+    return (
+        f"{row['samples']:,}" if row.get("samples") else "",
+        "" if drop is None else f"{drop:.1f}".replace("-", "−"),
+        "" if row.get("bytes") is None else units.size(row["bytes"]),
+        units.time(latency["median_us"]) if latency else "",
+        str(row.get("state", "")),
+    )

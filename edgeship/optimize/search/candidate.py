@@ -1,0 +1,130 @@
+"""What a search can try: candidates as data, decided from the profile, the source and what the user asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edgeship.errors import UsageError
+from edgeship.model import ModelFacts
+from edgeship.profile import Profile
+from edgeship.targets.base import Target
+from edgeship.targets.scheme import PRECISIONS, RANGES, Scheme
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to make a variant of the source."""
+
+    format: str
+    scheme: Scheme
+    why: str = ""  # where it came from, in words
+
+    @property
+    def name(self) -> str:
+        """For people: `tflite int8 percentile`."""
+        return f"{self.format} {self.scheme.name}"
+
+    @property
+    def family(self) -> tuple[str, str, int]:
+        """Candidates of one family are alike in size and speed: format, precision, layers kept in float."""
+        return self.format, self.scheme.precision, len(self.scheme.keep)
+
+    def mixed(self, keep: Sequence[str], why: str) -> Candidate:
+        """The same with these layers in float."""
+        return Candidate(self.format, replace(self.scheme, keep=tuple(sorted(keep))), why)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What cannot be tried, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user limited the search to; empty: everything that the profile's runtime libraries run."""
+
+    formats: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+
+
+def first(
+    profile: Profile, source: ModelFacts, targets: Mapping[str, Target], wish: Wish
+) -> tuple[tuple[Candidate, ...], tuple[Refusal, ...]]:  # fmt: skip
+    """The candidates that a search begins with, in the order of the profile's preference.
+
+    Args:
+        profile: of the board; its formats come in its order, the source's own first.
+        source: the model. One that is quantized already is tried as it is, and nothing else.
+        targets: formats that can be built, by name.
+        wish: limits.
+
+    Returns:
+        candidates, and what was left out with the reason.
+
+    Raises:
+        UsageError: an unknown format or precision; nothing can be built.
+    """
+    formats = _formats(profile, source, targets, wish)
+    precisions = _precisions(profile, source, wish)
+    out: list[Candidate] = []
+    refused: list[Refusal] = []
+    for name in formats:
+        for precision in precisions:
+            if (reason := targets[name].reachable(source.format, precision)) is not None:
+                refused.append(Refusal(f"{name} {precision}", reason))
+                continue
+            out += [Candidate(name, scheme, _why(profile, precision)) for scheme in schemes(precision, source)]
+    if not out:
+        reasons = "; ".join(f"{r.name}: {r.why}" for r in refused)
+        raise UsageError(
+            f"{source.path}: nothing can be built for {profile.name} ({reasons})",
+            hint="other --format or --precision; edgeship model inspect MODEL",
+        )
+    return tuple(out), tuple(refused)
+
+
+def schemes(precision: str, source: ModelFacts) -> tuple[Scheme, ...]:
+    """All schemes of a precision that are worth a try."""
+    if precision == source.precision:
+        return (Scheme(precision),)
+    if precision == "int8":
+        return tuple(Scheme("int8", ranges) for ranges in RANGES)
+    return (Scheme(precision),)
+
+
+def _formats(profile: Profile, source: ModelFacts, targets: Mapping[str, Target], wish: Wish) -> list[str]:
+    for name in wish.formats:
+        if name not in targets:
+            raise UsageError(f"no target builds the format {name!r}", hint=f"known are {', '.join(targets)}")
+        if name not in profile.build.formats:
+            raise UsageError(
+                f"profile {profile.name} has no runtime library for {name}",
+                hint=f"it has one for {', '.join(profile.build.formats)}",
+            )
+    wanted = [name for name in profile.build.formats if name in targets and name in (wish.formats or targets)]
+    return sorted(wanted, key=lambda name: name != source.format)
+
+
+def _precisions(profile: Profile, source: ModelFacts, wish: Wish) -> list[str]:
+    for name in wish.precisions:
+        Scheme(name)  # refuses what is not known
+    if source.precision != "float32":
+        if wish.precisions and source.precision not in wish.precisions:
+            raise UsageError(
+                f"{source.path} is {source.precision} already and becomes nothing else",
+                hint="start from the float model",
+            )
+        return [source.precision]
+    wanted = wish.precisions or PRECISIONS
+    mine = profile.build.precisions
+    return sorted(wanted, key=lambda p: (mine.index(p) if p in mine else len(mine), PRECISIONS.index(p)))
+
+
+def _why(profile: Profile, precision: str) -> str:
+    if precision in profile.build.precisions:
+        return f"number {profile.build.precisions.index(precision) + 1} of {profile.name}'s precisions"
+    return "what else the runtime library may run"

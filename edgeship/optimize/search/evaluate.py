@@ -1,0 +1,100 @@
+"""One candidate, built and judged on some of the evaluation data. Runs in a process of its own.
+
+Everything that is made lies in the cache under the hash of what decides it, so a search that was interrupted, or that
+asks for more samples, does nothing twice.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeship.errors import ConversionError, EdgeshipError, InputError, UsageError
+from edgeship.model import ModelFacts
+from edgeship.optimize import quality
+from edgeship.optimize.quality import Verdict
+from edgeship.optimize.search.candidate import Candidate
+from edgeship.optimize.search.store import Stored
+from edgeship.reporter import Reporter
+from edgeship.targets import registry
+from edgeship.targets.base import Variant, needs_calibration
+
+SEED = 0  # of the draw of samples; a smaller draw is part of a larger one
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a variant may lose, in points of the metric."""
+
+    max_drop: float = 1.0
+    max_class_drop: float = 5.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to build and how to judge it; goes to another process."""
+
+    source: ModelFacts
+    candidate: Candidate
+    calibration: Stored | None
+    evaluation: Stored
+    samples: int  # of the evaluation data, at most
+    limits: Limits
+    folder: Path  # the cache
+    metric: str | None = None
+    labels: tuple[str, ...] = ()
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a candidate did. Without a variant it could not be made, and `error` says why."""
+
+    candidate: Candidate
+    samples: int
+    variant: Variant | None = None
+    verdict: Verdict | None = None
+    error: str | None = None
+    hint: str | None = None
+    seconds: float = 0.0
+
+
+def perform(job: Job) -> Outcome:
+    """Build and judge. What cannot be made or judged is an outcome, not an exception."""
+    begun = time.monotonic()
+    variant = None
+    try:
+        variant = build(job)
+        verdict = judge(job, variant)
+        return Outcome(job.candidate, verdict.samples, variant, verdict, seconds=time.monotonic() - begun)
+    except (ConversionError, InputError, UsageError) as error:
+        return Outcome(job.candidate, 0, variant, error=str(error), hint=error.hint, seconds=time.monotonic() - begun)
+
+
+def build(job: Job) -> Variant:
+    """The candidate's variant. Raises ConversionError, InputError, UsageError."""
+    target = registry.target(job.candidate.format)
+    data = None
+    if needs_calibration(job.source, job.candidate.scheme) and job.calibration is not None:
+        data = job.calibration.load()
+    return target.build(job.source, job.candidate.scheme, data, job.folder, Reporter())
+
+
+def judge(job: Job, variant: Variant) -> Verdict:
+    """The check on `job.samples` of the evaluation data. Raises ConversionError, InputError, UsageError."""
+    evaluation = job.evaluation.load().take(job.samples, SEED)
+    return quality.check(
+        job.source, variant, evaluation, job.limits, threads=job.threads, metric=job.metric, labels=job.labels
+    )
+
+
+def work(job: Job) -> Outcome:
+    """`perform` in a pool's process: whatever else goes wrong is an outcome too, the search goes on."""
+    try:
+        return perform(job)
+    except EdgeshipError as error:
+        return Outcome(job.candidate, 0, error=str(error), hint=error.hint)
+    except MemoryError:
+        return Outcome(job.candidate, 0, error=f"process {os.getpid()} ran out of memory", hint="fewer --jobs")

@@ -1,0 +1,181 @@
+"""The Pareto front, the pick and its reason in words, or the nearest miss. Pure rules over what was measured.
+
+Rules this module keeps:
+
+* A budget that was not measured does not hold: a limit on latency without a latency is a miss.
+* Of those that meet the budget the fastest is picked, where latency was measured on the profile's own architecture.
+  Medians whose intervals overlap count as equal: then the profile's order of precisions decides, then size, then what
+  is lost.
+* Elsewhere latency says little of the board, so the profile's order comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgeship.bench import units
+from edgeship.optimize.quality import Verdict
+from edgeship.optimize.search.candidate import Candidate
+from edgeship.optimize.search.latency import Latency
+from edgeship.targets.base import Variant
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the pick has to meet; None: no limit. Drops in points, positive is worse."""
+
+    max_drop: float = 1.0
+    max_class_drop: float = 5.0
+    max_latency_us: float | None = None  # p95
+    max_bytes: int | None = None
+    strict: bool = False  # "not proven" is a miss
+
+
+@dataclass(frozen=True)
+class Row:
+    """A candidate that was built and judged on all evaluation data."""
+
+    candidate: Candidate
+    variant: Variant
+    verdict: Verdict
+    latency: Latency | None = None
+    untimed: str | None = None  # why there is no latency
+
+
+@dataclass(frozen=True)
+class Miss:
+    """One limit that a row breaks: by how much, as a part of the limit, and in words."""
+
+    excess: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What a search recommends, and why. Without a row nothing meets the budget, and `nearest` comes closest."""
+
+    row: Row | None
+    reason: str
+    nearest: Row | None = None
+
+
+def misses(row: Row, budget: Budget) -> list[Miss]:
+    """The limits that a row breaks."""
+    verdict = row.verdict
+    out: list[Miss] = []
+    if not verdict.passed:
+        out.append(_quality(verdict, budget))
+    elif budget.strict and not verdict.proven:
+        out.append(Miss(0.1, "its loss is not proven to be within the limit"))
+    if budget.max_bytes is not None and row.variant.bytes > budget.max_bytes:
+        excess = row.variant.bytes / budget.max_bytes - 1
+        text = f"{units.size(row.variant.bytes)} of {units.size(budget.max_bytes)} allowed"
+        out.append(Miss(excess, text))
+    if budget.max_latency_us is not None:
+        out += _latency(row, budget.max_latency_us)
+    return out
+
+
+def _quality(verdict: Verdict, budget: Budget) -> Miss:
+    excess, text = 0.1, "the check refuses it"
+    worst = verdict.worst_class
+    if worst is not None and worst.drop > budget.max_class_drop:
+        excess = (worst.drop - budget.max_class_drop) / max(budget.max_class_drop, 1.0)
+        text = f'{worst.drop:.1f} points lost in class "{worst.name}", {budget.max_class_drop:.1f} allowed'
+    if verdict.drop > budget.max_drop:
+        excess = max(excess, (verdict.drop - budget.max_drop) / max(budget.max_drop, 1.0))
+        text = f"{verdict.drop:.1f} points lost, {budget.max_drop:.1f} allowed"
+    return Miss(excess, text)
+
+
+def _latency(row: Row, limit: float) -> list[Miss]:
+    if row.latency is None or row.latency.p95_us is None:
+        return [Miss(0.5, f"its latency is not known: {row.untimed or 'too few runs'}")]
+    if row.latency.p95_us <= limit:
+        return []
+    text = f"p95 {units.time(row.latency.p95_us)} on {row.latency.place} of {units.time(limit)} allowed"
+    return [Miss(row.latency.p95_us / limit - 1, text)]
+
+
+def front(rows: Sequence[Row]) -> list[Row]:
+    """Rows that no other row is at least as good as in everything and better than in something.
+
+    Compared are what is lost, bytes, and median latency where both have one.
+    """
+    return [row for row in rows if not any(_dominates(other, row) for other in rows)]
+
+
+def _dominates(a: Row, b: Row) -> bool:
+    pairs = [(max(a.verdict.drop, 0.0), max(b.verdict.drop, 0.0)), (a.variant.bytes, b.variant.bytes)]
+    if a.latency is not None and b.latency is not None:
+        pairs.append((a.latency.median_us, b.latency.median_us))
+    return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
+
+
+def choose(rows: Sequence[Row], budget: Budget, *, arch: str, precisions: Sequence[str]) -> Pick:
+    """Decide.
+
+    Args:
+        rows: what was judged on all data.
+        budget: what has to be met.
+        arch: of the profile's boards.
+        precisions: of the profile, in order of preference.
+    """
+    if not rows:
+        return Pick(None, "no candidate could be built")
+    fine = [row for row in rows if not misses(row, budget)]
+    if not fine:
+        nearest = min(rows, key=lambda r: (sum(m.excess for m in misses(r, budget)), r.variant.bytes))
+        broken = "; ".join(m.text for m in misses(nearest, budget))
+        return Pick(None, f"no candidate meets the budget; {nearest.candidate.name} comes nearest: {broken}", nearest)
+    order = _order(precisions)
+    timed = [row for row in fine if row.latency is not None]
+    if timed and _same_arch(timed[0].latency, arch):
+        best = min(timed, key=lambda r: r.latency.median_us if r.latency else 0.0)
+        assert best.latency is not None
+        equal = [row for row in timed if row.latency is not None and _overlap(row.latency, best.latency)]
+        chosen = min(equal, key=lambda r: (order(r), r.variant.bytes, r.verdict.drop))
+        assert chosen.latency is not None
+        reason = f"fastest of {len(fine)} within the budget: median {units.time(chosen.latency.median_us)}"
+        reason += f" on {chosen.latency.place}"
+        if len(equal) > 1:
+            reason += f"; {len(equal)} are as fast, of them {_by(precisions, chosen)}"
+    else:
+        chosen = min(fine, key=lambda r: (order(r), r.variant.bytes, r.verdict.drop))
+        reason = f"of {len(fine)} within the budget, {_by(precisions, chosen)}"
+        if timed and timed[0].latency is not None:
+            reason += f"; the latencies are of {timed[0].latency.arch}, not of the board: --on DEVICE measures there"
+    return Pick(chosen, reason + _proof(chosen.verdict))
+
+
+def _order(precisions: Sequence[str]) -> Callable[[Row], tuple[int, int]]:
+    def order(row: Row) -> tuple[int, int]:
+        precision = row.candidate.scheme.precision
+        place = precisions.index(precision) if precision in precisions else len(precisions)
+        return place, len(row.candidate.scheme.keep)
+
+    return order
+
+
+def _by(precisions: Sequence[str], row: Row) -> str:
+    precision = row.candidate.scheme.precision
+    if precision in precisions:
+        return f"the first in the profile's order of precisions ({', '.join(precisions)}), then the smallest"
+    return "the smallest"
+
+
+def _proof(verdict: Verdict) -> str:
+    if verdict.proven:
+        return ""
+    return "; its loss is within the limit but not proven" + (
+        f", that needs n ≥ {verdict.needs_n}" if verdict.needs_n is not None else ""
+    )
+
+
+def _same_arch(latency: Latency | None, arch: str) -> bool:
+    return latency is not None and latency.arch == arch
+
+
+def _overlap(a: Latency, b: Latency) -> bool:
+    return a.interval_us[0] <= b.interval_us[1] and b.interval_us[0] <= a.interval_us[1]

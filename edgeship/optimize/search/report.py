@@ -1,0 +1,168 @@
+"""What a search found, as data and as one page with the Pareto plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from edgeship import __version__
+from edgeship.bench import units
+from edgeship.optimize.search.charts import pareto
+from edgeship.optimize.search.pick import Row
+from edgeship.optimize.search.run import Found, Tried
+from edgeship.optimize.search.sensitivity import Cost
+
+STATUS = {
+    "pick": "picked", "front": "on the Pareto front", "within": "within the budget", "over": "over the budget",
+    "dropped": "dropped early", "failed": "could not be made",
+}  # fmt: skip
+_ORDER = ("pick", "front", "within", "over", "dropped", "failed")
+TOP_LAYERS = 12
+
+
+def ordered(tried: Sequence[Tried]) -> list[Tried]:
+    """The pick first, then by status, then by size."""
+    return sorted(tried, key=lambda t: (_ORDER.index(t.status), _bytes(t), t.candidate.name))
+
+
+def _bytes(tried: Tried) -> int:
+    variant = tried.row.variant if tried.row else tried.outcome.variant if tried.outcome else None
+    return variant.bytes if variant is not None else 1 << 62
+
+
+def encode(found: Found) -> dict[str, Any]:
+    """The search as JSON: schema `edgeship.optimize/v1`."""
+    request, decided = found.request, found.pick
+    return {
+        "model": str(request.source.path), "sha256": request.source.sha256, "profile": request.profile.name,
+        "metric": next((t.outcome.verdict.metric for t in found.tried if t.outcome and t.outcome.verdict), None),
+        "calibration_samples": None if request.calibration is None else len(request.calibration),
+        "evaluation_samples": len(request.evaluation),
+        "budget": {
+            "max_drop": request.budget.max_drop, "max_class_drop": request.budget.max_class_drop,
+            "max_latency_us": request.budget.max_latency_us, "max_bytes": request.budget.max_bytes,
+            "strict": request.budget.strict,
+        },
+        "pick": None if decided.row is None else decided.row.candidate.name,
+        "nearest": None if decided.nearest is None else decided.nearest.candidate.name,
+        "reason": decided.reason,
+        "candidates": [_tried(t) for t in ordered(found.tried)],
+        "not_tried": [{"candidate": r.name, "why": r.why} for r in found.refused],
+        "sensitivity": {
+            name: [
+                {"layer": c.layer.name, "source": c.layer.source_name, "operator": c.layer.operator,
+                 "weights": c.layer.weights, "error": c.error}
+                for c in costs
+            ]
+            for name, costs in found.costs.items()
+        },
+        "seconds": round(found.seconds, 3),
+    }  # fmt: skip
+
+
+def _tried(tried: Tried) -> dict[str, Any]:
+    outcome, row = tried.outcome, tried.row
+    verdict = outcome.verdict if outcome else None
+    variant = row.variant if row else outcome.variant if outcome else None
+    latency = row.latency if row else None
+    return {
+        "candidate": tried.candidate.name, "format": tried.candidate.format,
+        "scheme": tried.candidate.scheme.encode(), "from": tried.candidate.why,
+        "status": tried.status, "why": tried.why, "samples": outcome.samples if outcome else 0,
+        "bytes": variant.bytes if variant else None, "sha256": variant.sha256 if variant else None,
+        "int8_share": variant.int8_share if variant else None,
+        "float": verdict.float_value if verdict else None, "variant": verdict.variant_value if verdict else None,
+        "drop": verdict.drop if verdict else None, "drop_interval": list(verdict.interval) if verdict else None,
+        "agreement": verdict.agreement if verdict else None, "proven": verdict.proven if verdict else None,
+        "summary": verdict.summary if verdict else None,
+        "latency": latency.encode() if latency else None, "untimed": row.untimed if row else None,
+    }  # fmt: skip
+
+
+def cells(tried: Tried) -> dict[str, str]:
+    """One row for people, by column title."""
+    outcome, row = tried.outcome, tried.row
+    verdict = outcome.verdict if outcome else None
+    variant = row.variant if row else outcome.variant if outcome else None
+    latency = row.latency if row else None
+    return {
+        "candidate": tried.candidate.name,
+        "lost": units.DASH if verdict is None else points(verdict.drop),
+        "95 %": units.DASH if verdict is None else f"{points(verdict.interval[0])} … {points(verdict.interval[1])}",
+        "n": units.DASH if not outcome or not outcome.samples else f"{outcome.samples:,}",
+        "size": units.size(variant.bytes if variant else None),
+        "median": units.time(latency.median_us if latency else None),
+        "p95": units.time(latency.p95_us if latency else None),
+        "": STATUS[tried.status] + (f": {tried.why.splitlines()[0]}" if tried.why else ""),
+    }  # fmt: skip
+
+
+def points(drop: float) -> str:
+    """Points lost, with a sign that tells gains: `0.3`, `−0.1`."""
+    text = f"{drop:.1f}".replace("-", "−")
+    return "0.0" if text == "−0.0" else text
+
+
+def html(found: Found) -> str:
+    """The page: the pick and its reason, the Pareto plot, all candidates, the layers by what int8 costs."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("edgeship.optimize.search"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    rows = [t.row for t in found.tried if t.row is not None]
+    chosen = found.pick.row or found.pick.nearest
+    tried = ordered(found.tried)
+    costs = [(name, [_layer(c) for c in layers[:TOP_LAYERS]], len(layers)) for name, layers in found.costs.items()]
+    context = {
+        "title": found.request.source.path.name, "version": __version__, "profile": found.request.profile.name,
+        "picked": found.pick.row is not None, "reason": found.pick.reason,
+        "chosen": None if chosen is None else chosen.candidate.name, "tiles": [] if chosen is None else _tiles(chosen),
+        # `charts` escapes every text that it draws.
+        "plot": Markup(pareto(rows, found.pick.row, found.request.budget)) if rows else None,  # noqa: S704
+        "columns": list(cells(tried[0])) if tried else [], "rows": [(t.status, list(cells(t).values())) for t in tried],
+        "refused": [(r.name, r.why) for r in found.refused], "costs": costs, "budget": budget_words(found),
+        "kept": kept_layers(found, chosen) if chosen is not None else [],
+    }  # fmt: skip
+    return environment.get_template("search.html.j2").render(context)
+
+
+def _layer(cost: Cost) -> tuple[str, str, str, str, str]:
+    layer = cost.layer
+    return layer.source_name, layer.operator, f"{layer.weights:,}", f"{cost.error:.2e}", layer.name
+
+
+def kept_layers(found: Found, row: Row) -> list[str]:
+    """The layers that a row keeps in float, by their names in the source, with their operators."""
+    known = {cost.layer.name: cost.layer for costs in found.costs.values() for cost in costs}
+    out = []
+    for name in row.candidate.scheme.keep:
+        layer = known.get(name)
+        out.append(name if layer is None else f"{layer.source_name} ({layer.operator})")
+    return out
+
+
+def _tiles(row: Row) -> list[tuple[str, str, str]]:
+    verdict = row.verdict
+    low, high = verdict.interval
+    out = [
+        ("lost", f"{points(verdict.drop)} points", f"95 %: {points(low)} … {points(high)}, n = {verdict.samples:,}"),
+        ("size", units.size(row.variant.bytes), f"{row.variant.int8_share:.0%} of the weights are int8"),
+    ]
+    if row.latency is not None:
+        text = f"p95 {units.time(row.latency.p95_us)}, {row.latency.arch}"
+        out.append((f"median on {row.latency.place}", units.time(row.latency.median_us), text))
+    return out
+
+
+def budget_words(found: Found) -> str:
+    """The budget in words."""
+    budget = found.request.budget
+    parts = [f"at most {budget.max_drop:g} points lost, {budget.max_class_drop:g} in a class"]
+    if budget.max_latency_us is not None:
+        parts.append(f"p95 at most {units.time(budget.max_latency_us)}")
+    if budget.max_bytes is not None:
+        parts.append(f"at most {units.size(budget.max_bytes)}")
+    return "; ".join(parts)

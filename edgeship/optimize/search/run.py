@@ -1,0 +1,275 @@
+"""The whole search: plan → rounds of halving → mixed precision → latency → pick.
+
+The core knows an `Executor` and nothing more of where work runs. Whatever is made lies in the cache, so a search that
+was interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgeship.bench import units
+from edgeship.dataset import Dataset
+from edgeship.errors import ConversionError
+from edgeship.model import ModelFacts
+from edgeship.optimize.quality import Verdict
+from edgeship.optimize.search import halving, latency, mixed, pick, store
+from edgeship.optimize.search.candidate import Candidate, Refusal, Wish, first
+from edgeship.optimize.search.evaluate import SEED, Job, Limits, Outcome, work
+from edgeship.optimize.search.latency import Stopwatch
+from edgeship.optimize.search.pick import Budget, Pick, Row
+from edgeship.optimize.search.sensitivity import Cost, rank
+from edgeship.profile import Profile
+from edgeship.reporter import Reporter, Step
+from edgeship.targets import registry
+
+STEP = "try"  # the step of a candidate, for reporters that draw a table
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is looked for."""
+
+    source: ModelFacts
+    profile: Profile
+    calibration: Dataset | None
+    evaluation: Dataset
+    budget: Budget
+    folder: Path  # the cache
+    wish: Wish = field(default_factory=Wish)
+    metric: str | None = None
+    labels: tuple[str, ...] = ()
+
+    @property
+    def limits(self) -> Limits:
+        """The part of the budget that is about quality."""
+        return Limits(self.budget.max_drop, self.budget.max_class_drop)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of a candidate."""
+
+    candidate: Candidate
+    status: str  # pick | front | within | over | dropped | failed
+    why: str
+    outcome: Outcome | None = None  # of the last round that it took part in
+    row: Row | None = None  # where it was judged on everything
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found."""
+
+    request: Request
+    pick: Pick
+    tried: tuple[Tried, ...]
+    refused: tuple[Refusal, ...]
+    costs: Mapping[str, tuple[Cost, ...]] = field(default_factory=dict)  # candidate's name -> layers by cost
+    seconds: float = 0.0
+
+
+class Search:
+    """One search while it runs.
+
+    Args:
+        request: what is looked for.
+        executor: where candidates are built and judged.
+        stopwatch: where survivors are timed.
+        reporter: is told of every candidate: step "try" with its row as data.
+    """
+
+    def __init__(self, request: Request, executor: Executor, stopwatch: Stopwatch, reporter: Reporter) -> None:
+        self._request, self._executor, self._stopwatch, self._reporter = request, executor, stopwatch, reporter
+        self._last: dict[Candidate, Outcome] = {}
+        self._gone: dict[Candidate, str] = {}
+        self._costs: dict[str, tuple[Cost, ...]] = {}
+
+    def run(self) -> Found:
+        """Search.
+
+        Raises:
+            UsageError: nothing can be built for the profile.
+            ConversionError, InputError: the source cannot be converted at all.
+        """
+        begun = time.monotonic()
+        request = self._request
+        candidates, refused = first(request.profile, request.source, registry.targets(), request.wish)
+        self._store()
+        sizes = halving.rounds(len(request.evaluation))
+        alive = self._uncalibrated(list(candidates))
+        for number, size in enumerate(sizes):
+            outcomes = self._judge(alive, size)
+            alive, gone = halving.survivors(outcomes, request.limits, last=number + 1 == len(sizes))
+            self._gone |= {g.candidate: g.why for g in gone}
+        finalists = [self._last[candidate] for candidate in alive]
+        finalists += self._mix(finalists)
+        rows = self._time(finalists)
+        decided = pick.choose(
+            rows, request.budget, arch=request.profile.hardware.arch, precisions=request.profile.build.precisions
+        )
+        return Found(request, decided, self._tell(rows, decided), refused, self._costs, time.monotonic() - begun)
+
+    # ── the rounds ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _store(self) -> None:
+        """Samples to where all processes find them, and the source's own answers, for all rounds at once."""
+        request = self._request
+        step = Step("prepare")
+        self._reporter.started(step)
+        sizes = halving.rounds(len(request.evaluation))
+        registry.prepare(request.source, [request.evaluation.take(n, SEED) for n in sizes], request.folder)
+        self._evaluation = store.put(request.evaluation, request.folder)
+        self._calibration = None if request.calibration is None else store.put(request.calibration, request.folder)
+        data = "none" if request.calibration is None else f"{len(request.calibration):,}"
+        said = f"the source's own answers; {data} calibration and {len(request.evaluation):,} evaluation samples"
+        self._reporter.finished(step, said)
+
+    def _uncalibrated(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Without calibration data nothing that needs it is tried."""
+        if self._request.calibration is not None:
+            return candidates
+        for candidate in candidates:
+            if candidate.scheme.calibrated and candidate.scheme.precision != self._request.source.precision:
+                self._gone[candidate] = "it needs calibration data, and there is none"
+        return [c for c in candidates if c not in self._gone]
+
+    def _judge(self, candidates: Sequence[Candidate], samples: int) -> list[Outcome]:
+        """Build and judge on so many samples; in the order of the candidates."""
+        jobs: dict[Future[Outcome], Candidate] = {}
+        for candidate in candidates:
+            job = Job(
+                self._request.source, candidate, self._calibration, self._evaluation, samples, self._request.limits,
+                self._request.folder, self._request.metric, self._request.labels,
+            )  # fmt: skip
+            self._reporter.started(Step(STEP, candidate.name))
+            jobs[self._executor.submit(work, job)] = candidate
+        try:
+            for future in as_completed(jobs):
+                outcome = future.result()
+                self._last[outcome.candidate] = outcome
+                self._say(outcome)
+        except BaseException:
+            for future in jobs:
+                future.cancel()
+            raise
+        return [self._last[candidate] for candidate in candidates]
+
+    def _say(self, outcome: Outcome) -> None:
+        name = outcome.candidate.name
+        text = outcome.error or "not judged"
+        if outcome.verdict is not None and outcome.variant is not None:
+            text = f"{told(outcome.verdict)}   {units.size(outcome.variant.bytes)}"
+        elif outcome.candidate not in self._gone:
+            self._gone[outcome.candidate] = text
+        self._reporter.finished(Step(STEP, name), text.splitlines()[0], row_data(outcome))
+
+    # ── mixed precision ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _mix(self, finalists: Sequence[Outcome]) -> list[Outcome]:
+        """For each int8 finalist that breaks the budget: the fewest layers in float that mend it."""
+        out: list[Outcome] = []
+        everything = len(self._request.evaluation)
+        for outcome in finalists:
+            scheme = outcome.candidate.scheme
+            if outcome.verdict is None or outcome.verdict.passed or scheme.precision != "int8" or scheme.keep:
+                continue
+            if self._request.source.precision == "int8" or self._calibration is None:
+                continue
+            layers = self._rank(outcome.candidate)
+            if not layers:
+                continue
+            seen: dict[tuple[str, ...], Outcome] = {}
+            judge = self._mixed_judge(outcome.candidate, seen, everything)
+            found = mixed.fewest([cost.layer.name for cost in layers], judge)
+            if found is not None:
+                out.append(seen[found])
+            for layers_kept, other in seen.items():
+                if layers_kept != found:
+                    self._gone.setdefault(
+                        other.candidate, "fewer layers in float do" if found else "that is not enough"
+                    )
+        return out
+
+    def _rank(self, candidate: Candidate) -> tuple[Cost, ...]:
+        step = Step("rank", candidate.name)
+        self._reporter.started(step)
+        request = self._request
+        assert request.calibration is not None
+        try:
+            costs = rank(request.source, candidate, request.calibration, request.folder, self._reporter)
+        except ConversionError as error:  # the search has a result without it
+            self._reporter.note(f"no mixed precision from {candidate.name}: {str(error).splitlines()[0]}")
+            return ()
+        self._costs[candidate.name] = costs
+        worst = ", ".join(cost.layer.source_name for cost in costs[:3])
+        self._reporter.finished(step, f"{len(costs)} layers by what int8 costs in each; worst: {worst}")
+        return costs
+
+    def _mixed_judge(self, base: Candidate, seen: dict[tuple[str, ...], Outcome], samples: int) -> mixed.Judge:
+        def judge(sets: Sequence[tuple[str, ...]]) -> list[bool]:
+            new = [keep for keep in sets if keep not in seen]
+            made = [base.mixed(keep, "the layers that int8 costs most stay in float") for keep in new]
+            seen.update(zip(new, self._judge(made, samples), strict=True))
+            return [(v := seen[keep].verdict) is not None and v.passed for keep in sets]
+
+        return judge
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _time(self, finalists: Sequence[Outcome]) -> list[Row]:
+        """Rows with latencies, one measurement after the other."""
+        rows: list[Row] = []
+        for outcome in finalists:
+            assert outcome.variant is not None
+            assert outcome.verdict is not None
+            row = Row(outcome.candidate, outcome.variant, outcome.verdict)
+            step = Step("time", outcome.candidate.name)
+            self._reporter.started(step)
+            found, missing = latency.time_all(self._stopwatch, {row.candidate.name: row.variant})
+            row = replace(row, latency=found.get(row.candidate.name), untimed=missing.get(row.candidate.name))
+            text = row.untimed or ""
+            if row.latency is not None:
+                median, p95 = units.time(row.latency.median_us), units.time(row.latency.p95_us)
+                text = f"median {median}, p95 {p95} on {row.latency.place}"
+            data = row_data(outcome) | {"latency": None if row.latency is None else row.latency.encode()}
+            self._reporter.finished(step, text, data)
+            rows.append(row)
+        return rows
+
+    def _tell(self, rows: Sequence[Row], decided: Pick) -> tuple[Tried, ...]:
+        by_candidate = {row.candidate: row for row in rows}
+        best = pick.front(rows)
+        out: list[Tried] = []
+        for candidate, outcome in self._last.items():
+            row = by_candidate.get(candidate)
+            if row is None:
+                status = "failed" if outcome.verdict is None else "dropped"
+                out.append(Tried(candidate, status, self._gone.get(candidate, outcome.error or ""), outcome))
+                continue
+            broken = "; ".join(m.text for m in pick.misses(row, self._request.budget))
+            status = "over" if broken else "pick" if row is decided.row else "front" if row in best else "within"
+            out.append(Tried(candidate, status, broken, outcome, row))
+        out += [Tried(c, "dropped", why) for c, why in self._gone.items() if c not in self._last]
+        return tuple(out)
+
+
+def told(verdict: Verdict) -> str:
+    """A verdict in a few words: `top-1 98.4 % → 98.3 %, −0.1 (n=1000)`."""
+    return verdict.summary.split("   ")[0]
+
+
+def row_data(outcome: Outcome) -> dict[str, Any]:
+    """A candidate as JSON, for reporters."""
+    verdict, variant = outcome.verdict, outcome.variant
+    return {
+        "candidate": outcome.candidate.name, "format": outcome.candidate.format,
+        "precision": outcome.candidate.scheme.precision, "samples": outcome.samples,
+        "drop": None if verdict is None else verdict.drop, "passed": None if verdict is None else verdict.passed,
+        "bytes": None if variant is None else variant.bytes, "error": outcome.error, "seconds": outcome.seconds,
+    }  # fmt: skip

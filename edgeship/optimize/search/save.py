@@ -1,0 +1,78 @@
+"""What a search leaves behind: the model, its recipe beside it, the report and its data, in a folder of the user's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeship.errors import UsageError
+from edgeship.optimize.search import report
+from edgeship.optimize.search.pick import Row
+from edgeship.optimize.search.run import Found
+
+REPORT, DATA = "report.html", "search.json"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Files that were written; no model where nothing met the budget."""
+
+    model: Path | None
+    recipe: Path | None
+    report: Path
+    data: Path
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UsageError unless the folder can be written to; it is created."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror or error}", hint="--output: a folder to write to") from error
+
+
+def write(found: Found, folder: Path) -> Saved:
+    """Write them. A file appears whole or not at all. Raises UsageError where one cannot be written."""
+    check_folder(folder)
+    row = found.pick.row
+    model = recipe = None
+    try:
+        if row is not None:
+            model = folder / f"{found.request.source.path.stem}.{name_of(row)}.{row.variant.format}"
+            recipe = folder / f"{model.name}.recipe.json"
+            _put(model, lambda path: shutil.copyfile(row.variant.path, path))
+            _put(recipe, lambda path: shutil.copyfile(row.variant.recipe_path, path))
+        page, data = folder / REPORT, folder / DATA
+        text = json.dumps(report.encode(found), indent=1, allow_nan=False) + "\n"
+        _put(page, lambda path: path.write_text(report.html(found), encoding="utf-8"))
+        _put(data, lambda path: path.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or folder}: {error.strerror or error}", hint="free some room, or another --output FOLDER"
+        ) from error
+    return Saved(model, recipe, page, data)
+
+
+def name_of(row: Row) -> str:
+    """The part of a file name that tells the variant: `int8`, `int8-mixed`."""
+    scheme = row.candidate.scheme
+    return scheme.precision + ("-mixed" if scheme.keep else "")
+
+
+def _put(path: Path, make: Callable[[Path], object]) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        make(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

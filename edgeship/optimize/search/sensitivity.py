@@ -1,0 +1,81 @@
+"""What quantizing each layer alone costs: the ranking that mixed precision starts from.
+
+For each layer in turn the float model is quantized in that layer only and run over a few samples. Its cost is the
+relative squared error of the outputs, ‖y − ŷ‖² / ‖y − mean y‖², the largest over the outputs: errors of different
+layers add up in it as long as they are small and independent, which is what HAWQ-V2 ranks by too (Z. Dong et al., 2020,
+arXiv:1911.03852, with curvature in place of a measurement). One child calibrates once
+and does all layers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeship.dataset import Dataset
+from edgeship.errors import ConversionError
+from edgeship.model import ModelFacts
+from edgeship.optimize.search.candidate import Candidate
+from edgeship.reporter import Reporter
+from edgeship.targets import cache, child, feed, routes
+from edgeship.targets.base import Layer
+
+CALIBRATION = 64  # samples that ranges are taken from
+SAMPLES = 16  # samples that errors are measured on
+SEED = 0
+_VERSION = "sensitivity/2"  # raised when what the steps measure changes
+_FILE = "layers.json"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One layer, and the relative squared error of the outputs when it alone is quantized; no numbers count as 1e30."""
+
+    layer: Layer
+    error: float
+
+
+def rank(
+    source: ModelFacts, candidate: Candidate, calibration: Dataset, folder: Path, reporter: Reporter
+) -> tuple[Cost, ...]:  # fmt: skip
+    """Layers of the candidate's float model, the costliest first.
+
+    Args:
+        source: the model.
+        candidate: an int8 candidate; its scheme says how a layer is quantized.
+        calibration: representative data.
+        folder: the cache.
+        reporter: is told of what takes long.
+
+    Returns:
+        one entry a layer that the quantizer can keep in float; () where the format has no such step.
+
+    Raises:
+        ConversionError: the float model cannot be made or quantized.
+    """
+    data = Dataset(calibration.take(CALIBRATION, SEED).inputs)
+    path = routes.float_model(source, candidate.format, folder, reporter)
+    scheme = candidate.scheme.encode()
+    key = cache.key_of(_VERSION, source.sha256, candidate.format, scheme, data.inputs_sha256, SAMPLES)
+
+    def make(place: Path) -> Mapping[str, Any]:
+        with child.workspace() as work:
+            request = {
+                "path": str(path.resolve()), "scheme": scheme, "measured": SAMPLES,
+                "samples": feed.write(data, work),
+            }  # fmt: skip
+            step = f"edgeship.targets.{candidate.format}.sensitivity"
+            result = child.run(step, request, work, limits=child.CONVERT, subject=f"{source.path}: {candidate.name}")
+        (place / _FILE).write_text(json.dumps(result["layers"]), encoding="utf-8")
+        return {"layers": len(result["layers"])}
+
+    entry = cache.keep(folder, key, make)
+    layers = json.loads(entry.path(_FILE).read_text(encoding="utf-8"))
+    try:
+        costs = [Cost(Layer.parse(item), float(item["error"])) for item in layers]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConversionError(f"{source.path}: the ranking of layers cannot be read: {error}") from error
+    return tuple(sorted(costs, key=lambda cost: (-cost.error, -cost.layer.weights, cost.layer.name)))

@@ -1,0 +1,89 @@
+"""`edgeship optimize`: without a project, in one, and what is refused. Frameworks run in real children."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.simulators.commandline import run, run_error, run_json
+from tests.simulators.models import SHAPE, samples, tiny_tflite
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A float model and data in an empty folder, with a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    tiny_tflite(here / "m.tflite", "float32")
+    x, labels = samples(400)
+    np.savez(here / "data.npz", image=x.reshape(400, *SHAPE), labels=labels)
+    np.savez(here / "wrong.npz", image=x[:60].reshape(60, *SHAPE) / 255)
+    return here
+
+
+LIMITED = ("--format", "tflite", "--precision", "int8", "--precision", "float32", "--jobs", "1")
+
+
+@pytest.mark.slow
+def test_no_project_is_needed_and_a_fifth_is_held_out(folder: Path) -> None:
+    data = run_json("optimize", "optimize", "m.tflite", "--data", "data.npz", "--profile", "raspberry-pi-5", *LIMITED)
+    assert data["pick"] == "tflite int8"
+    assert (data["calibration_samples"], data["evaluation_samples"]) == (320, 80)
+    assert Path(data["files"]["model"]).read_bytes()[4:8] == b"TFL3"
+    assert json.loads(Path(data["files"]["data"]).read_text())["pick"] == "tflite int8"
+    again = run("optimize", "m.tflite", "--data", "data.npz", "--profile", "raspberry-pi-5", *LIMITED)
+    assert "picked" in again.stdout
+    assert "m-optimized/m.int8.tflite" in again.stdout
+
+
+@pytest.mark.slow
+def test_nothing_within_the_budget_is_exit_6_with_the_nearest_miss(folder: Path) -> None:
+    error = run_error(
+        "optimize", "m.tflite", "--data", "data.npz", "--profile", "raspberry-pi-5", *LIMITED, "--max-size", "1kB",
+        "--output", "out", exit_code=6,
+    )  # fmt: skip
+    assert "no candidate meets the budget; tflite int8 comes nearest: " in error["message"]
+    assert "of 1.00 kB allowed" in error["message"]
+    assert "out/report.html" in error["hint"]
+    assert sorted(p.name for p in (folder / "out").iterdir()) == ["report.html", "search.json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--data", "data.npz"), 2, "for which board?"),
+        (("--profile", "raspberry-pi-5"), 2, "there is no data to calibrate and to judge with"),
+        (("--profile", "raspberry-pi-6", "--data", "data.npz"), 2, "raspberry-pi-6"),
+        (("--profile", "raspberry-pi-5", "--data", "nope.npz"), 2, "no such data"),
+        (("--profile", "raspberry-pi-5", "--data", "data.npz", "--max-latency", "fast"), 2, "--max-latency 'fast'"),
+        (("--profile", "raspberry-pi-5", "--data", "data.npz", "--max-size", "-3"), 2, "--max-size '-3'"),
+        (("--profile", "raspberry-pi-5", "--data", "data.npz", "--format", "tensorrt"), 2, "'tensorrt'"),
+        (("--profile", "raspberry-pi-5", "--data", "data.npz", "--output", "data.npz"), 2, "data.npz"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_before_anything_is_built(
+    folder: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    error: dict[str, Any] = run_error("optimize", "m.tflite", *words, exit_code=code)
+    assert said in error["message"]
+    assert not (folder / "xdg").exists()
+
+
+def test_calibration_data_of_another_scale_is_refused_with_both_ranges(folder: Path) -> None:
+    error = run_error(
+        "optimize", "m.tflite", "--data", "wrong.npz", "--evaluation", "data.npz", "--profile", "raspberry-pi-5",
+        exit_code=1,
+    )  # fmt: skip
+    assert "calibration data is 0" in error["message"]
+
+
+def test_a_model_that_is_not_there_is_said(folder: Path) -> None:
+    words = ("--profile", "raspberry-pi-5", "--data", "data.npz")
+    assert "nope.keras: no such file" in run_error("optimize", "nope.keras", *words, exit_code=2)["message"]

@@ -1,0 +1,93 @@
+"""The Pareto front, the pick, the nearest miss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgeship.optimize.search.pick import Budget, choose, front, misses
+from tests.simulators.searched import Limits, row
+
+PI = ("int8", "float16", "float32")
+
+
+def test_the_fastest_within_the_budget_is_picked_where_it_was_timed_on_that_architecture() -> None:
+    rows = [row("tflite int8", us=300), row("tflite float32", us=100, size=4000), row("onnx int8", us=50, lost=20)]
+    picked = choose(rows, Budget(), arch="x86_64", precisions=PI)
+    assert picked.row is rows[1]
+    assert picked.reason.startswith("fastest of 2 within the budget: median 100 µs on host")
+
+
+def test_equally_fast_ones_are_decided_by_the_profiles_order_then_size() -> None:
+    rows = [row("tflite float32", us=100, size=4000), row("tflite int8", us=101), row("onnx int8", us=101, size=900)]
+    picked = choose(rows, Budget(), arch="x86_64", precisions=PI)
+    assert picked.row is rows[2]
+    assert "3 are as fast" in picked.reason
+
+
+def test_latency_of_another_architecture_does_not_decide_and_that_is_said() -> None:
+    rows = [row("tflite float32", us=10, size=4000), row("tflite int8", us=100)]
+    picked = choose(rows, Budget(), arch="aarch64", precisions=PI)
+    assert picked.row is rows[1]
+    assert "the latencies are of x86_64, not of the board: --on DEVICE measures there" in picked.reason
+
+
+def test_fewer_layers_in_float_come_first() -> None:
+    rows = [row("tflite int8", keep=("a", "b")), row("tflite int8", keep=("a",), size=1200)]
+    assert choose(rows, Budget(), arch="aarch64", precisions=PI).row is rows[1]
+
+
+def test_a_loss_that_is_not_proven_is_said_and_with_strict_a_miss() -> None:
+    one = row("tflite int8", lost=8)
+    assert one.verdict.passed
+    assert not one.verdict.proven
+    assert "within the limit but not proven, that needs n ≥" in choose([one], Budget(), arch="a", precisions=PI).reason
+    assert choose([one], Budget(strict=True), arch="a", precisions=PI).row is None
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        (Budget(max_bytes=500), "1.00 kB of 500 B allowed"),
+        (Budget(max_latency_us=100.0), "p95 360 µs on host of 100 µs allowed"),
+        (Budget(), "2.0 points lost, 1.0 allowed"),
+    ],
+)
+def test_the_nearest_miss_is_named_with_what_it_breaks(budget: Budget, said: str) -> None:
+    near = row("tflite int8", us=300, lost=20 if budget == Budget() else 0)
+    far = row("tflite float32", us=9000, size=90_000, lost=500)
+    found = choose([far, near], budget, arch="x86_64", precisions=PI)
+    assert found.row is None
+    assert found.nearest is near
+    assert found.reason == f"no candidate meets the budget; tflite int8 comes nearest: {said}"
+
+
+def test_a_class_that_loses_too_much_is_named() -> None:
+    limits = Limits(max_drop=50.0, max_class_drop=0.5)
+    one = row("tflite int8", lost=10, limits=limits)
+    [miss] = misses(one, Budget(max_drop=50.0, max_class_drop=0.5))
+    assert miss.text == '1.0 points lost in class "0", 0.5 allowed'
+
+
+def test_a_latency_that_was_not_measured_does_not_meet_a_limit() -> None:
+    one = row("tflite int16x8")
+    [miss] = misses(one, Budget(max_latency_us=1e6))
+    assert miss.text == "its latency is not known: not timed"
+
+
+def test_the_front_holds_what_nothing_else_beats() -> None:
+    small, exact = row("tflite int8", lost=5, size=100, us=50), row("tflite float32", size=400, us=90)
+    slow, equal = row("onnx int8", lost=5, size=100, us=60), row("onnx float32", size=400, us=90)
+    assert front([small, exact, slow, equal]) == [small, exact, equal]
+
+
+def test_gains_do_not_count_as_better_and_rows_without_latency_compare_by_the_rest() -> None:
+    one, other = row("tflite int8", size=100), row("tflite float32", size=400)
+    assert front([one, other]) == [one]
+    gained = replace(other, verdict=replace(other.verdict, drop=-1.0))
+    assert front([one, gained]) == [one]
+
+
+def test_nothing_built_is_nothing_picked() -> None:
+    assert choose([], Budget(), arch="a", precisions=PI).reason == "no candidate could be built"

@@ -1,0 +1,190 @@
+"""The whole search on tiny real models, in this process; and that nothing finished is done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeship import profile
+from edgeship.dataset import Dataset
+from edgeship.errors import ConversionError
+from edgeship.optimize.search import report, save
+from edgeship.optimize.search.candidate import Wish
+from edgeship.optimize.search.latency import Latency
+from edgeship.optimize.search.pick import Budget
+from edgeship.optimize.search.run import Found, Request, Search
+from edgeship.reporter import Reporter, Step
+from edgeship.targets import child, registry
+from edgeship.targets.base import Recipe, Variant
+from tests.simulators import inline
+from tests.simulators.models import SHAPE, samples, tiny_tflite
+from tests.simulators.searched import latency
+
+
+@dataclass
+class Told(Reporter):
+    """Remembers what it was told."""
+
+    steps: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
+
+    def finished(self, step: Step, summary: str, data: Mapping[str, Any] | None = None) -> None:
+        self.steps.append((step.name, step.subject, dict(data or {}) | {"summary": summary}))
+
+
+class Stopwatch:
+    """int8 takes half as long; float16 cannot be timed."""
+
+    place = "host"
+
+    def refuses(self, variant: Variant) -> str | None:
+        return "no kernels" if variant.precision == "float16" else None
+
+    def time(self, variant: Variant) -> Latency:
+        return latency(50.0 if variant.precision == "int8" else 100.0)
+
+
+@pytest.fixture
+def inlined(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Steps run in this process, and are counted by nobody."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    inline.patch(monkeypatch)
+
+
+def data(n: int, start: int = 0) -> Dataset:
+    x, labels = samples(start + n)
+    return Dataset({"image": x[start:].reshape(n, *SHAPE)}, labels[start:])
+
+
+def request(folder: Path, *, scale: float = 1.0, **budget: Any) -> Request:
+    path = folder / "m.tflite"
+    if not path.exists():
+        tiny_tflite(path, "float32")
+    calibration = Dataset({"image": data(60).inputs["image"] * np.float32(scale)})
+    return Request(
+        registry.inspect(path), profile.load("raspberry-pi-5"), calibration, data(300, 60), Budget(**budget),
+        folder / "cache", Wish(("tflite",), ("int8", "float16", "float32")),
+    )  # fmt: skip
+
+
+def search(asked: Request, told: Reporter | None = None) -> Found:
+    with ThreadPoolExecutor(1) as pool:
+        executor: Executor = pool
+        return Search(asked, executor, Stopwatch(), told or Reporter()).run()
+
+
+def test_it_picks_reports_and_saves(inlined: None, tmp_path: Path) -> None:
+    told = Told()
+    found = search(request(tmp_path), told)
+    assert found.pick.row is not None
+    assert found.pick.row.candidate.name == "tflite int8"
+    statuses = {t.candidate.name: t.status for t in found.tried}
+    assert statuses["tflite int8"] == "pick"
+    assert statuses["tflite float32"] == "within"
+    assert {name for name, _, _ in told.steps} == {"prepare", "try", "time"}
+    saved = save.write(found, tmp_path / "out")
+    assert saved.model == tmp_path / "out" / "m.int8.tflite"
+    assert saved.model.read_bytes() == found.pick.row.variant.path.read_bytes()
+    assert saved.recipe is not None
+    assert Recipe.parse(saved.recipe.read_bytes()) == found.pick.row.variant.recipe
+    page = saved.report.read_text()
+    assert "Picked: tflite int8" in page
+    assert "<svg" in page
+    assert "no kernels" in str(report.encode(found))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "m.int8.tflite", "m.int8.tflite.recipe.json", "report.html", "search.json",
+    ]  # fmt: skip
+
+
+def test_a_second_search_builds_and_runs_nothing_again(
+    inlined: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(tmp_path)
+    first = search(asked)
+
+    def refuse(*args: Any, **named: Any) -> Any:
+        raise AssertionError(args)
+
+    monkeypatch.setattr(child, "run", refuse)
+    again = search(asked)
+    assert report.encode(again) | {"seconds": 0} == report.encode(first) | {"seconds": 0}
+
+
+def test_an_interrupted_search_goes_on_where_it_was(
+    inlined: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the middle: what was built is in the cache, and is not built again."""
+    built: list[str] = []
+    real = child.run
+
+    def run(step: str, *args: Any, **named: Any) -> Any:
+        built.append(step)
+        if len(built) == 6:
+            raise KeyboardInterrupt
+        return real(step, *args, **named)
+
+    asked = request(tmp_path)
+    monkeypatch.setattr(child, "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        search(asked)
+    before = len(built) - 1
+    built.clear()
+    built.extend([""] * 10)  # past the interruption
+    found = search(asked)
+    monkeypatch.setattr(child, "run", real)
+    after = len(built) - 10
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    counted: list[str] = []
+
+    def count(step: str, *args: Any, **named: Any) -> Any:
+        counted.append(step)
+        return real(step, *args, **named)
+
+    monkeypatch.setattr(child, "run", count)
+    assert report.encode(search(request(fresh)))["pick"] == report.encode(found)["pick"]
+    assert before + after <= len(counted) + 1  # the step that was interrupted is done again, no other
+    assert before > 0
+
+
+def test_without_calibration_data_int8_is_not_tried_and_that_is_said(inlined: None, tmp_path: Path) -> None:
+    asked = request(tmp_path)
+    bare = Request(
+        asked.source, asked.profile, None, asked.evaluation, asked.budget, asked.folder, asked.wish,
+    )  # fmt: skip
+    found = search(bare)
+    assert found.pick.row is not None
+    assert found.pick.row.candidate.scheme.precision in ("float16", "float32")
+    [int8] = [t for t in found.tried if t.candidate.name == "tflite int8"]
+    assert (int8.status, int8.why) == ("dropped", "it needs calibration data, and there is none")
+
+
+def test_nothing_within_the_budget_names_the_nearest_and_saves_no_model(inlined: None, tmp_path: Path) -> None:
+    found = search(request(tmp_path, max_bytes=10))
+    assert found.pick.row is None
+    assert found.pick.nearest is not None
+    saved = save.write(found, tmp_path / "out")
+    assert (saved.model, saved.recipe) == (None, None)
+    assert "Nothing meets the budget; nearest: " in saved.report.read_text()
+
+
+def test_a_candidate_that_fails_stops_nothing(inlined: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = registry.target("tflite")
+    real = type(target).build
+
+    def build(self: Any, source: Any, scheme: Any, *rest: Any) -> Variant:
+        if scheme.precision == "int8":
+            raise ConversionError("no kernel for <script>", hint="float16")
+        return real(self, source, scheme, *rest)
+
+    monkeypatch.setattr(type(target), "build", build)
+    found = search(request(tmp_path))
+    assert found.pick.row is not None
+    assert found.pick.row.candidate.scheme.precision != "int8"
+    assert {t.status for t in found.tried if t.candidate.scheme.precision == "int8"} == {"failed"}
+    assert "no kernel for &lt;script&gt;" in report.html(found)
