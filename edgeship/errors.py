@@ -13,7 +13,7 @@
     │   ├── UnreachableError         exit 5    no connection, or it broke
     │   ├── UnfitError               exit 6    the device cannot take the release
     │   └── RolledBackError          exit 7    the device refused the release and serves the old one
-    ├── GateError                    exit 6    accuracy or size: a budget of edgeship.toml does not hold
+    ├── GateError                    exit 6    a variant computes something else, or breaks a budget
     ├── PartialFailure               exit 3    several devices failed for different reasons, or only some
     └── Interrupted                  exit 130  Ctrl-C
 
@@ -112,7 +112,7 @@ class RolledBackError(DeviceError):
 
 
 class GateError(EdgeshipError):
-    """A budget of edgeship.toml does not hold: accuracy or size."""
+    """A variant does not compute what its source does, or breaks a budget: accuracy, size, latency."""
 
     exit_code = 6
 

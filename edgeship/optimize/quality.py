@@ -6,13 +6,14 @@ Rules this module keeps:
   negative.
 * Measured above a limit fails; the whole interval within it is proven; between, it passes and is "not proven", with the
   number of samples that would prove it. The same for the whole and for each class.
+* A variant that does not compute what its source does (`gate.py`) is refused whatever its metric is.
 * The variant answers in the engine that devices use, so what is measured is what they will do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from edgeship.dataset import Dataset
 from edgeship.errors import InputError, UsageError
 from edgeship.model import ModelFacts
+from edgeship.optimize import gate as numeric
+from edgeship.optimize.gate import GateVerdict
 from edgeship.optimize.paired import interval, needed
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
@@ -84,6 +87,7 @@ class Verdict:
     proven: bool
     needs_n: int | None  # samples that would prove it at the same rates; None: proven, or no number would
     summary: str  # one line for people
+    gate: GateVerdict | None = None  # of the same answers; where it fails, the variant does
 
     def measured(self) -> dict[str, Any]:
         """As the manifest holds it."""
@@ -127,10 +131,19 @@ def check(
     reporter = reporter or Reporter()
     expected = registry.source_answers(facts, variant, evaluation, reporter)
     given = answers.of_variant(variant, evaluation, threads=threads, reporter=reporter)
-    return judge(
+    verdict = judge(
         expected, given, variant.outputs, budget, metric=metric,
         truth=evaluation.labels if metric == TOP1 else None, labels=labels,
     )  # fmt: skip
+    return gated(verdict, numeric.judge(expected, given, variant.outputs, numeric.kind_of(facts, variant)))
+
+
+def gated(verdict: Verdict, gate: GateVerdict) -> Verdict:
+    """The verdict with that of the numeric gate on the same answers: a variant that fails either fails."""
+    if gate.passed:
+        return replace(verdict, gate=gate)
+    summary = f"{verdict.summary}   refused by the numeric gate: {gate.reason}"
+    return replace(verdict, gate=gate, passed=False, proven=False, needs_n=None, summary=summary)
 
 
 def judge(

@@ -164,6 +164,8 @@ class Performer:
         )  # fmt: skip
         if not verdict.passed or (self._options.strict and not verdict.proven):
             self._store.audit("check.refused", plan.model, {"variant": build.name, "summary": verdict.summary})
+            if verdict.gate is not None:
+                verdict.gate.require(build.name)
             raise GateError(
                 f"{build.name} breaks the budget: {verdict.summary}",
                 hint="look at the calibration data (same scale and preparation as in training?), try another "

@@ -141,7 +141,8 @@ def test_04_the_hosts_check_refuses_a_wrong_calibration_and_nothing_is_sent(flee
     serving = fleet.agent("pi")["counter"]
     error = run_error("push", "tiny.tflite", "-l", "lab=tiny", "--calibration", "wrong-scale.npz", exit_code=6)
     assert error["kind"] == "GateError"
-    assert "breaks the budget" in error["message"]
+    assert "does not compute what its source does" in error["message"]
+    assert "calibration data" in error["hint"]
     assert fleet.agent("pi")["counter"] == serving
 
 

@@ -191,9 +191,15 @@ def test_a_good_variant_passes_and_a_wrongly_calibrated_one_does_not(
     verdict = quality.check(facts, good, data(), Budget(), threads=1, reporter=Reporter())
     assert verdict.passed
     assert verdict.agreement > 0.98
+    assert verdict.gate is not None
+    assert verdict.gate.passed
     wrong = Dataset({"image": data(100).inputs["image"] / np.float32(255)})
     bad = target.build(facts, Scheme("int8"), wrong, folder, Reporter())
     assert not quality.check(facts, bad, data(), Budget()).passed
+    anything = quality.check(facts, bad, data(), Budget(100, 100))
+    assert not anything.passed, "the gate refuses it though the budget allows everything"
+    assert not anything.proven
+    assert "refused by the numeric gate: " in anything.summary
 
 
 def test_metrics_need_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
