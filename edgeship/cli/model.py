@@ -8,6 +8,7 @@ import click
 
 from edgeship.cli.model_compare import compare
 from edgeship.cli.model_convert import convert, quantize, source_options
+from edgeship.cli.model_prune import prune
 from edgeship.cli.options import with_output
 from edgeship.cli.output import Output, Pairs, human_bytes
 
@@ -61,3 +62,6 @@ def inspect(out: Output, file: Path, signature: str | None, shapes: tuple[str, .
             ]
         ),
     )
+
+
+model.add_command(prune)

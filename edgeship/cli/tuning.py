@@ -1,0 +1,54 @@
+"""What `edgeship model prune` and `distill` share: where work is kept, the gate, and what is shown of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeship.optimize.quality import Verdict
+    from edgeship.optimize.tuning.keeping import Tuned
+
+NO_LIMIT = 100.0  # points
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Points of the metric that may be lost, in all and in each class."""
+
+    max_drop: float
+    max_class_drop: float
+
+
+def work_folder() -> Path:
+    """The cache of conversions: the project's, else the user's."""
+    import platformdirs
+
+    from edgeship import config
+
+    if config.find() is None:
+        return platformdirs.user_cache_path("edgeship") / "variants"
+    return config.load().state / "variants"
+
+
+def gate(tuned: Tuned, before: str, limits: Limits, what: str) -> Verdict:
+    """The verdict on a tuned model. Raises GateError where it lost more than it may."""
+    from edgeship.errors import GateError
+
+    verdict = tuned.judged(before, "after", limits)
+    if not verdict.passed:
+        raise GateError(
+            f"{what}: {verdict.summary}",
+            hint="nothing was written. Ask for less, train longer (--epochs), or allow more (--max-drop)",
+        )
+    return verdict
+
+
+def check_of(verdict: Verdict) -> dict[str, Any]:
+    """As `--json` shows it."""
+    return {
+        "metric": verdict.metric, "before": verdict.float_value, "after": verdict.variant_value,
+        "drop": verdict.drop, "interval": list(verdict.interval), "samples": verdict.samples,
+        "passed": verdict.passed, "proven": verdict.proven,
+    }  # fmt: skip
