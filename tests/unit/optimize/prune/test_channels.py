@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -198,7 +200,7 @@ def test_means_over_channels_are_remembered() -> None:
     ],
 )
 def test_what_is_not_understood_holds_what_it_touches_and_is_named(
-    kind: str, settings: dict[str, object], why: str
+    kind: str, settings: dict[str, Any], why: str
 ) -> None:
     net = Net()
     x = net.conv("before", net.input("image", 8, 8, 3), 16)

@@ -26,7 +26,7 @@ def test_so_many_become_zero(share: float) -> None:
 def test_a_layer_of_small_weights_is_not_emptied() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(40, 40)).astype("f")
-    chosen = masks.by_magnitude({"large": values, "small": values * 1e-3}, 0.5)
+    chosen = masks.by_magnitude({"large": values, "small": values * np.float32(1e-3)}, 0.5)
     assert np.array_equal(chosen["large"], chosen["small"])
 
 

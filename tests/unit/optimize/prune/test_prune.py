@@ -308,7 +308,7 @@ def test_a_broken_limit_exits_6_and_writes_nothing(
         (("--amount", "1"), 2, "must lie between 0 and 1"),
         (("--output", "small.tflite"), 2, "the output is a Keras model"),
         (("--output", "nowhere/small.keras"), 2, "no such folder"),
-        (("--data", "missing.npz"), 2, "no such data file"),
+        (("--data", "missing.npz"), 2, "no such data"),
         (("--data", "shape.npz"), 1, "expected shape"),
     ],
 )
