@@ -97,7 +97,8 @@ def make(
         share += float(facts.get("kept_share", 0.0))  # of layers that were to stay in float
         check_share(share, recipe.precision, what, map(str, details.get("left_in_float", [])))
         loaded = answers.load(recipe.format, place / file, what, reporter)
-        _check_outputs(source, loaded.outputs, what)
+        if not facts.get("measured"):
+            _check_outputs(source, loaded.outputs, what)
         (place / RECIPE).write_bytes(recipe.canonical())
         sha, size = digest([place / file])
         return {

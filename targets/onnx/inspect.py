@@ -241,10 +241,22 @@ def _precision(model: Any, operators: Mapping[str, int]) -> str:
     if names & _DYNAMIC:
         return "dynamic"
     if names & _STATIC or any(name.startswith("QLinear") for name in names):
-        return "int8"
+        return "int16x8" if _wide(model) else "int8"
+    if "DequantizeLinear" in names:
+        return "int8-weights"
     kinds: Counter[int] = Counter()
     for tensor in _tensors(model):
         kinds[tensor.data_type] += math.prod(tensor.dims)
-    if "DequantizeLinear" in names:
-        return "dynamic"
     return "float16" if kinds[10] > kinds[1] else "float32"
+
+
+def _wide(model: Any) -> bool:
+    """Whether activations are quantized to 16 bits: their zero points say it."""
+    held = {tensor.name: tensor.data_type for tensor in _tensors(model) if tensor.name}
+    points = [
+        held.get(node.input[2], 0)
+        for graph in graphs(model.graph)
+        for node in graph.node
+        if node.op_type == "QuantizeLinear" and len(node.input) > 2
+    ]
+    return bool(points) and all(kind in (4, 5) for kind in points)  # UINT16, INT16

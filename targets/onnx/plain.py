@@ -10,20 +10,17 @@ from edgeship.targets import child
 from edgeship.targets.base import Recipe, Variant, versions_of
 from edgeship.targets.build import Made, make
 from edgeship.targets.onnx import shapes
-from edgeship.targets.scheme import Scheme
 
-PERFORM = "edgeship.targets.onnx.perform"
+PREPARE = "edgeship.targets.onnx.prepare"
 
 
 def as_is(source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:
     """The source itself as a variant. Raises ConversionError, InputError."""
-    request = {
-        "path": str(shapes.closed(source, folder).resolve()), "scheme": Scheme(source.precision).encode(),
-        "from": source.precision, "prepare": False,
-    }  # fmt: skip
-    step = {"do": "fix-shapes", "batch": 1}
+    request = {"path": str(shapes.closed(source, folder).resolve()), "from": source.precision, "prepare": False}
+    step = {"do": "fix-shapes", "batch": 1, "outputs": "as they run"}
     taken = (*shapes.steps(source), step)
-    recipe = Recipe(source.sha256, "onnx", "onnx", source.precision, taken, None, versions_of({"onnx": "onnx"}))
+    versions = versions_of({"onnx": "onnx", "onnxruntime": "onnx"})
+    recipe = Recipe(source.sha256, "onnx", "onnx", source.precision, taken, None, versions)
     return make(
-        recipe, source, "model.onnx", lambda work: Made(PERFORM, request, None, work, child.CONVERT), folder, reporter
+        recipe, source, "model.onnx", lambda work: Made(PREPARE, request, None, work, child.CONVERT), folder, reporter
     )

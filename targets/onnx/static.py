@@ -1,0 +1,218 @@
+"""Static quantization in QDQ form, with ranges of our own: what is quantized is decided here, ONNX Runtime writes it.
+
+Decided before ONNX Runtime sees the graph, because it says nothing of these or fails:
+
+* Layers to keep, and the Relu or Clip behind one, which would be quantized for nothing.
+* Tensors whose values are not finite or beyond use (masks of attention): a scale for them leaves nothing of the rest.
+* Tails of outputs whose parts differ in range (`parts`).
+* Biases that several operators share become one for each: the quantizer would do it under a name that may be taken.
+* A Relu that an inner graph reads is not folded away: the inner graph would read nothing.
+
+Weights that the quantizer does not take (recurrent layers, branches and loop bodies, the operators above but for layers
+to keep) become int8 all the same and are computed with in float (`weights`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeship.errors import UsageError
+from edgeship.targets.onnx import graph as g
+from edgeship.targets.onnx import parts, weights
+from edgeship.targets.onnx.collect import before_clipping
+from edgeship.targets.scheme import Scheme
+
+Range = Sequence[float]
+_INFERRED = ("onnx.infer", "onnxruntime.quant")  # tells the quantizer that shapes are known: its own inference may fail
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """Nodes that are not quantized.
+
+    Attributes:
+        keep: all of it stays in float, weights too.
+        float_only: computed in float; weights may be int8.
+        notes: why, for people.
+    """
+
+    keep: frozenset[str]
+    float_only: frozenset[str]
+    notes: tuple[str, ...] = ()
+
+
+def kept(model: Any, keep: Sequence[str]) -> frozenset[str]:
+    """Names of the nodes that write the tensors `keep`, and of the Relu or Clip that follows one alone.
+
+    Raises:
+        UsageError: no operator of the model writes such a tensor.
+    """
+    producers: dict[str, str] = {}
+    for graph in _all_graphs(model):
+        producers |= {name: node.name for node in graph.node for name in node.output}
+    unknown = [name for name in keep if name not in producers]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], producers, n=3)
+        raise UsageError(
+            f"no operator writes the tensor {unknown[0]!r}, which is to stay in float",
+            hint="names are those of the float32 variant"
+            + (f"; close are {', '.join(map(repr, close))}" if close else ""),
+        )
+    clipped = before_clipping(model)
+    names = {producers[name] for name in keep}
+    return frozenset(names | {producers[clipped[name]] for name in keep if name in clipped})
+
+
+def excluded(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> Excluded:
+    """Decide what is not quantized; `found` is what `collect` wrote."""
+    notes: list[str] = []
+    apart: set[str] = set()
+    unbounded = set(found["unbounded"])
+    if unbounded:
+        touching = [n for n in model.graph.node if unbounded.intersection((*n.input, *n.output))]
+        apart.update(node.name for node in touching)
+        notes.append(
+            f"{some([n.name for n in touching])} stay in float32: values that are not finite, or beyond "
+            f"any scale, in {some(sorted(unbounded))}"
+        )
+    if scheme.precision == "int8":
+        for output, ratio in sorted(found["parts"].items()):
+            if ratio > parts.MAX_RATIO and (tail := parts.tail(model, output)):
+                apart.update(node.name for node in tail)
+                notes.append(
+                    f"parts of output {output!r} differ in range by {ratio:.0f} times, more than one scale can tell: "
+                    f"{some([f'{n.op_type} {n.name}' for n in tail])} stay in float32"
+                )
+    return Excluded(kept(model, scheme.keep), frozenset(apart), tuple(notes))
+
+
+def quantize(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
+    """A float model, as `prepare` makes it, as static int8 or int16×8.
+
+    Args:
+        model: ModelProto.
+        scheme: int8 or int16x8.
+        found: what `collect` wrote.
+
+    Returns:
+        (ModelProto, notes for people).
+    """
+    from onnxruntime.quantization import QuantType, qdq_quantizer
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    left = excluded(model, scheme, found)
+    wide = scheme.precision == "int16x8"
+    bodies = g.with_bodies(model)
+    own_biases(model)
+    known = {tensor.name for tensor in model.graph.initializer} | {v.name for v in model.graph.input}
+    known |= {*g.producers(model.graph), *(node.name for node in model.graph.node)}
+    entry = model.metadata_props.add()
+    entry.key, entry.value = _INFERRED
+    quantizer = qdq_quantizer.QDQQuantizer(
+        model, scheme.per_channel, False, QuantType.QInt8, QuantType.QInt16 if wide else QuantType.QInt8,
+        tensors_range(model, found["ranges"]), [], sorted(left.keep | left.float_only),
+        sorted({*QDQRegistry, *QLinearOpsRegistry}),
+        {"ActivationSymmetric": scheme.symmetric or wide, "WeightSymmetric": True,
+         "QDQKeepRemovableActivations": bool(bodies)},
+    )  # fmt: skip
+    quantizer.quantize_model()
+    made = quantizer.model.model
+    forget(made)
+    short_names(made, known)
+    notes = list(left.notes)
+    if done := weights.shrink(made, per_channel=scheme.per_channel, keep=left.keep):
+        notes.append(f"int8 weights, computed in float: {some(done)}")
+    return made, tuple(notes)
+
+
+def own_biases(model: Any) -> None:
+    """Give every operator a bias of its own, in place (onnxruntime issue 24705)."""
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    taken = {*held, *g.producers(model.graph)}
+    seen: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm") and len(node.input) > 2 and node.input[2] in held:
+            name = node.input[2]
+            if name in seen:
+                own = f"{node.name}_own_bias"
+                while own in taken:
+                    own += "_"
+                taken.add(own)
+                copied = model.graph.initializer.add()
+                copied.CopyFrom(held[name])
+                copied.name = own
+                node.input[2] = own
+            seen.add(name)
+
+
+def short_names(model: Any, known: Collection[str]) -> None:
+    """Rename what the quantizer added, in place: its names repeat those of tensors, and made a file larger than float.
+
+    Shapes of tensors go too: runtimes infer them.
+    """
+    del model.graph.value_info[:]
+    outside = {name for node in model.graph.node for body in g.inner(node) for name in _names(body)}
+    fixed = {*known, *outside, *(value.name for value in model.graph.output), ""}
+    given: dict[str, str] = {}
+    free = (name for number in itertools.count() if (name := f"q{number}") not in fixed)
+
+    def short(name: str) -> str:
+        if name in fixed:
+            return name
+        if name not in given:
+            given[name] = next(free)
+        return given[name]
+
+    for tensor in model.graph.initializer:
+        tensor.name = short(tensor.name)
+    for node in model.graph.node:
+        node.name = short(node.name)
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                names[place] = short(name)
+
+
+def _names(graph: Any) -> Iterator[str]:
+    for node in graph.node:
+        yield from (*node.input, *node.output)
+        for body in g.inner(node):
+            yield from _names(body)
+    yield from (value.name for value in graph.output)
+
+
+def tensors_range(model: Any, found: Mapping[str, Range]) -> Any:
+    """Ranges as ONNX Runtime's quantizer takes them; what a Relu or Clip follows gets that one's range."""
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+
+    full = dict(found)
+    for before, after in before_clipping(model).items():
+        if after in full:
+            full[before] = full[after]
+    return TensorsData(
+        CalibrationMethod.MinMax,
+        {n: TensorData(lowest=np.array(r[0], np.float32), highest=np.array(r[1], np.float32)) for n, r in full.items()},
+    )
+
+
+def forget(model: Any) -> None:
+    """Take out what was only said to the quantizer."""
+    for entry in [e for e in model.metadata_props if e.key == _INFERRED[0]]:
+        model.metadata_props.remove(entry)
+
+
+def _all_graphs(model: Any) -> Any:
+    from edgeship.targets.onnx.inspect import graphs
+
+    return graphs(model.graph)
+
+
+def some(names: Sequence[str], limit: int = 6) -> str:
+    """The first names of a list, for a note."""
+    shown = ", ".join(names[:limit])
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
