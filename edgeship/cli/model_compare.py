@@ -6,19 +6,22 @@ from pathlib import Path
 
 import click
 
-from edgeship.cli.options import with_output
+from edgeship.cli.options import preparation, preparation_options, with_output
 from edgeship.cli.output import Lines, Output, Pairs, Table, human_bytes
 
 
 @click.command()
 @click.argument("first", metavar="A", type=click.Path(path_type=Path))
 @click.argument("second", metavar="B", type=click.Path(path_type=Path))
-@click.option("--data", metavar="FILE", type=click.Path(path_type=Path), default=None,
-              help="Samples for the inputs of A (.npz); with labels, who is right.")  # fmt: skip
+@click.option("--data", metavar="DATA", type=click.Path(path_type=Path), default=None,
+              help="Samples for the inputs of A; with labels, who is right.")  # fmt: skip
+@preparation_options
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), default=None,
               help="Also write a page with plots; one file, nothing beside it.")  # fmt: skip
 @with_output
-def compare(out: Output, first: Path, second: Path, data: Path | None, html: Path | None) -> None:
+def compare(
+    out: Output, first: Path, second: Path, data: Path | None, html: Path | None, stated: tuple[str, ...]
+) -> None:  # fmt: skip
     """Compare model B with model A: sizes, error of every layer, changed answers.
 
     A is the reference, most often the float model; B most often a variant of it. Without --data only what the files say
@@ -33,8 +36,9 @@ def compare(out: Output, first: Path, second: Path, data: Path | None, html: Pat
     if data is not None:
         dataset.check_file(data)
     facts = registry.inspect(first), registry.inspect(second)
-    samples = None if data is None else dataset.load(data, facts[0])
+    prepared = preparation(stated)
     with out.reporter() as reporter, conversions() as folder:
+        samples = None if data is None else dataset.load(data, facts[0], preparation=prepared, reporter=reporter)
         found = perform(*facts, samples, folder, reporter)
     names = () if samples is None else samples.classes
     if html is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgeship.cli.options import with_output
+from edgeship.cli.options import preparation, preparation_options, with_output
 from edgeship.cli.output import Output, Pairs, human_bytes
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ def source_options(function: F) -> F:
     )(function)
 
 
-def _making(function: F) -> F:
+def _making(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options of both commands."""
+    function = preparation_options(function)
     for option in (
         click.option(
             "--output", type=click.Path(path_type=Path), required=True, metavar="FILE",
@@ -38,8 +39,9 @@ def _making(function: F) -> F:
         ),
         click.option("--format", "format_", metavar="NAME", default=None, help="tflite or onnx; else FILE's suffix."),
         click.option(
-            "--data", type=click.Path(path_type=Path), default=None, metavar="FILE",
-            help="Representative samples, which int8 and int16x8 are calibrated with.",
+            "--data", type=click.Path(path_type=Path), default=None, metavar="DATA",
+            help="Representative samples, which int8 and int16x8 are calibrated with: an .npz, a folder of images or "
+            "WAV files, a .csv, or module:function.",
         ),
     ):  # fmt: skip
         function = option(function)
@@ -53,7 +55,7 @@ def _making(function: F) -> F:
 @with_output
 def convert(
     out: Output, file: Path, output: Path, format_: str | None, data: Path | None, signature: str | None,
-    shapes: tuple[str, ...], precision: str | None,
+    shapes: tuple[str, ...], precision: str | None, stated: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Convert a model to TFLite or ONNX, with fixed shapes and a batch of 1."""
     from edgeship.model import parse_shapes
@@ -62,7 +64,7 @@ def convert(
 
     facts = registry.inspect(file, signature, parse_shapes(shapes))
     scheme = Scheme(precision or facts.precision)
-    _make(out, facts, scheme, output, format_, data, "model.convert")
+    _make(out, facts, scheme, output, format_, data, stated, "model.convert")
 
 
 @click.command()
@@ -101,7 +103,7 @@ def convert(
 def quantize(
     out: Output, file: Path, output: Path, format_: str | None, data: Path | None, signature: str | None,
     shapes: tuple[str, ...], precision: str, ranges: str, per_tensor: bool, symmetric: bool, endpoints: str,
-    keep: tuple[str, ...],
+    keep: tuple[str, ...], stated: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Quantize a model: fewer bits for its weights, or for all of it with --data."""
     from edgeship.model import parse_shapes
@@ -109,16 +111,21 @@ def quantize(
     from edgeship.targets.scheme import Scheme
 
     scheme = Scheme(precision, ranges, not per_tensor, symmetric, endpoints, keep)
-    _make(out, registry.inspect(file, signature, parse_shapes(shapes)), scheme, output, format_, data, "model.quantize")
+    facts = registry.inspect(file, signature, parse_shapes(shapes))
+    _make(out, facts, scheme, output, format_, data, stated, "model.quantize")
 
 
 def _make(
-    out: Output, facts: Any, scheme: Scheme, output: Path, format_: str | None, data: Path | None, name: str
-) -> None:
+    out: Output, facts: Any, scheme: Scheme, output: Path, format_: str | None, data: Path | None,
+    stated: tuple[str, ...], name: str,
+) -> None:  # fmt: skip
     from edgeship.optimize import convert as making
 
+    prepared = preparation(stated)
     with out.reporter() as reporter:
-        made = making.convert(facts, scheme, making.format_of(output, format_), data, output, reporter)
+        made = making.convert(
+            facts, scheme, making.format_of(output, format_), data, output, reporter, preparation=prepared
+        )  # fmt: skip
     out.emit(name, _data(made, scheme), _human(made, scheme))
 
 

@@ -8,19 +8,26 @@
     @with_output                    # out: Output, first argument; adds --json and --debug
     def restart(out: Output, selector: str | None, all_: bool, dry_run: bool, yes: bool, jobs: int) -> None: …
 
-`edgeship.cli.choose.devices(store, selector, all_=…)` turns the first two into devices.
+`edgeship.cli.choose.devices(store, selector, all_=…)` turns the first two into devices. Commands that read data add
+`@data_options` (data, evaluation: Path | None; stated: tuple[str, ...]) or `@preparation_options` (stated alone);
+`preparation(stated, project)` makes of it what `dataset.load` takes.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edgeship.cli import State
 from edgeship.cli.output import Output
+
+if TYPE_CHECKING:
+    from edgeship.config import Project
+    from edgeship.preparation import Preparation
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,3 +94,48 @@ def jobs_option(function: F) -> F:
         metavar="N",
         help="Devices at the same time.",
     )(function)
+
+
+def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--data` and `--evaluation`, and what `preparation_options` adds."""
+    function = preparation_options(function)
+    function = click.option(
+        "--evaluation", type=click.Path(path_type=Path), default=None, metavar="DATA",
+        help="Samples to judge by; without it a seeded fifth of --data is held out.",
+    )(function)  # fmt: skip
+    return click.option(
+        "--data", type=click.Path(path_type=Path), default=None, metavar="DATA",
+        help="Samples: an .npz, a folder of images or WAV files with one folder a class, a .csv, or module:function.",
+    )(function)  # fmt: skip
+
+
+def preparation_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--normalize`, `--resize` and `--prepare`; the function gets them as `stated`, "KEY=VALUE" each."""
+
+    @functools.wraps(function)
+    def wrapper(
+        *args: Any, normalize: str | None, resize: str | None, prepare: tuple[str, ...], **kwargs: Any
+    ) -> Any:  # fmt: skip
+        short = [f"{key}={value}" for key, value in (("normalize", normalize), ("resize", resize)) if value is not None]
+        return function(*args, stated=(*short, *prepare), **kwargs)
+
+    for option in (
+        click.option(
+            "--prepare", multiple=True, metavar="KEY=VALUE",
+            help="Any key of [data.preparation]: sample_rate=16000, mean=0.5,0.5,0.5. Repeatable.",
+        ),
+        click.option("--resize", metavar="HOW", default=None, help="Of images: crop, squash, pad or none."),
+        click.option(
+            "--normalize", metavar="RANGE", default=None,
+            help="As in training. Images: 0..1, -1..1, 0..255 or imagenet; recordings: -1..1, int16 or peak.",
+        ),
+    ):  # fmt: skip
+        wrapper = option(wrapper)
+    return wrapper
+
+
+def preparation(stated: tuple[str, ...], project: Project | None = None) -> Preparation:
+    """What flags say, over what the project says. Raises UsageError."""
+    from edgeship.preparation import from_flags
+
+    return from_flags(stated, None if project is None else project.data.preparation)

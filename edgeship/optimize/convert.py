@@ -17,6 +17,7 @@ import platformdirs
 from edgeship import dataset
 from edgeship.errors import ConversionError, UsageError
 from edgeship.model import ModelFacts
+from edgeship.preparation import Preparation
 from edgeship.reporter import Reporter, Step
 from edgeship.targets import registry
 from edgeship.targets.base import Variant
@@ -52,7 +53,7 @@ def format_of(output: Path, asked: str | None) -> str:
 
 def convert(
     source: ModelFacts, scheme: Scheme, format: str, data: Path | None, output: Path, reporter: Reporter,  # noqa: A002
-    folder: Path | None = None,
+    folder: Path | None = None, preparation: Preparation | None = None,
 ) -> Converted:  # fmt: skip
     """Make a variant and write it, with its recipe.
 
@@ -64,6 +65,7 @@ def convert(
         output: the file to write; the recipe goes to the same name with `RECIPE_SUFFIX` added.
         reporter: is told of the step.
         folder: the cache of conversions, by default the user's.
+        preparation: how images or recordings become samples.
 
     Raises:
         UsageError: it cannot be built so, calibration data is missing, or the output is a folder or the source itself.
@@ -71,7 +73,9 @@ def convert(
         ConversionError: a converter failed, made less than was asked for, or the output cannot be written.
     """
     _check_output(source, output)
-    samples = dataset.load(data, source) if data is not None else None
+    samples = None
+    if data is not None:
+        samples = dataset.load(data, source, preparation=preparation, reporter=reporter)
     step = Step("convert", f"{format} {scheme.name}")
     reporter.started(step)
     made = registry.target(format).build(source, scheme, samples, folder or cache_folder(), reporter)

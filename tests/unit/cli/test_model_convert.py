@@ -10,7 +10,7 @@ import pytest
 
 from edgeship.targets import registry
 from edgeship.targets.base import Recipe
-from tests.simulators import inline, models
+from tests.simulators import inline, media, models
 from tests.simulators.commandline import run, run_error, run_json
 
 
@@ -111,3 +111,37 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert "s.tflite: cannot be written: No space left on device" in error["message"]
     assert (tmp_path / "s.tflite").read_text() == "before"
     assert not list(tmp_path.glob(".s.tflite-*"))
+
+
+def test_a_folder_of_images_is_prepared_as_stated(tmp_path: Path) -> None:
+    x, labels = models.samples(12)
+    pixels = np.rint(x.reshape(-1, *models.SHAPE[1:3]) * 255).astype(np.uint8)
+    for number, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
+        media.image(tmp_path / "pictures" / str(label) / f"{number}.png", picture)
+    (tmp_path / "pictures" / "labels.txt").write_text("\n".join(map(str, range(10))))
+    models.tiny_tflite(tmp_path / "m.tflite", "float32")
+    command = ("model", "quantize", "m.tflite", "--data", "pictures", "--output", "s.tflite")
+    assert "how were pixels scaled in training?" in run_error(*command, exit_code=2)["message"]
+    run_json("model.quantize", *command, "--normalize", "0..1", "--resize", "none", "--prepare", "resample=box")
+    calibration = Recipe.parse((tmp_path / "s.tflite.recipe.json").read_bytes()).calibration
+    assert calibration is not None
+    assert calibration["samples"] == 12
+    assert calibration["preparation"]["normalize"] == "0..1"
+    assert calibration["preparation"]["resize"] == "none"
+    assert calibration["preparation"]["resample"] == "box"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--normalize", "0-1"], "normalize must be one of"),
+        (["--resize", "cut"], "resize must be one of crop, squash, pad, none"),
+        (["--prepare", "rate=8000"], "unknown preparation 'rate'"),
+        (["--prepare", "crop"], "'crop' is not KEY=VALUE"),
+    ],
+)
+def test_a_preparation_that_is_none_is_a_usage_error(tmp_path: Path, data: str, flags: list[str], words: str) -> None:
+    models.tiny_tflite(tmp_path / "m.tflite", "float32")
+    command = ("model", "quantize", "m.tflite", "--data", data, "--output", "s.tflite", *flags)
+    assert words in run_error(*command, exit_code=2)["message"]
+    assert not (tmp_path / "s.tflite").exists()
