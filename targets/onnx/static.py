@@ -29,6 +29,7 @@ from edgeship.targets.onnx.collect import before_clipping
 from edgeship.targets.scheme import Scheme
 
 Range = Sequence[float]
+_CASTS = ("QuantizeLinear", "DequantizeLinear")
 _INFERRED = ("onnx.infer", "onnxruntime.quant")  # tells the quantizer that shapes are known: its own inference may fail
 
 
@@ -122,6 +123,7 @@ def quantize(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> tuple[Any,
          "QDQKeepRemovableActivations": bool(bodies)},
     )  # fmt: skip
     quantizer.quantize_model()
+    quantizer.model.topological_sort()
     made = quantizer.model.model
     forget(made)
     short_names(made, known)
@@ -158,7 +160,8 @@ def short_names(model: Any, known: Collection[str]) -> None:
     """
     del model.graph.value_info[:]
     outside = {name for node in model.graph.node for body in g.inner(node) for name in _names(body)}
-    fixed = {*known, *outside, *(value.name for value in model.graph.output), ""}
+    layers = {name for node in model.graph.node if node.op_type not in _CASTS for name in node.output}
+    fixed = {*known, *outside, *layers, *(value.name for value in model.graph.output), ""}
     given: dict[str, str] = {}
     free = (name for number in itertools.count() if (name := f"q{number}") not in fixed)
 
