@@ -15,6 +15,7 @@ from edgeship.errors import ConversionError
 from edgeship.targets import feed
 from edgeship.targets.scheme import Scheme
 from edgeship.targets.tflite import calibrate, layers, plan, quantize
+from edgeship.targets.tflite.freeze import freeze
 from edgeship.targets.tflite.half import halve
 from edgeship.targets.tflite.inspect import default_signature, describe
 from edgeship.targets.tflite.prepare import ready
@@ -34,6 +35,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         of all weight matrices, those of the layers that were to stay in float; "decided": what people should know.
     """
     data, fixed = close(Path(request["path"]).read_bytes())
+    data = freeze(data)
     scheme = Scheme.parse(request["scheme"])
     kept, decided = 0.0, list[str]()
     if scheme.precision != request["from"]:

@@ -18,7 +18,7 @@ PERFORM = "edgeship.targets.tflite.perform"
 
 def steps(source: ModelFacts) -> Sequence[Mapping[str, Any]]:
     """What a recipe says of taking the file as it is."""
-    return ({"do": "fix-shapes", "batch": 1},) if source.open_shapes else ()
+    return ({"do": "fix-shapes", "batch": 1},) if source.open_shapes or "SHAPE" in source.operators else ()
 
 
 def as_is(source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:

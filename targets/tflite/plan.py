@@ -6,6 +6,9 @@ leaves the operator as it is and says nothing. The rules, chosen by running them
 * An operator is static (int8, int16×8) only where all its activations have a range. Those of branches and loop bodies
   have none, nor those that are never computed; such operators keep float activations, with int8 weights if they can.
 * A table that is only looked up (GATHER on a constant) is int8 wherever int8 weights are asked for: it needs no range.
+* A division stays in float: a divisor that rounds to zero ends the integer kernel with an error, or with the process.
+* Parts of one output whose ranges differ much (boxes in pixels, scores of 0 to 1) are joined in float, and the output
+  stays in float: with one scale for both, every score is 0 or the size of a box's rounding.
 * A layer that is to stay in float stays in float whole: weights and activations. What only moves its values about (a
   max pool, a reshape) stays in float with it: int8 there would lose what was to be kept.
 """
@@ -13,6 +16,7 @@ leaves the operator as it is and says nothing. The rules, chosen by running them
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -23,7 +27,12 @@ from edgeship.targets.tflite.reader import Operator, Structure, Subgraph, Tensor
 #: How an operator may be computed. float is as it was.
 HOW = ("float", "float16", "dynamic", "int8-weights", "int8", "int16x8")
 
-GATHER = 36  # builtin code of the schema
+GATHER, _DIV = 36, 42  # builtin codes of the schema
+_JOINING = (2, 83)  # CONCATENATION, PACK
+_MOVING = (22, 39, 43, 70)  # RESHAPE, TRANSPOSE, SQUEEZE, EXPAND_DIMS: one input, the same values
+
+#: Ranges of parts of an output that differ by more are not given one scale: 16 leaves the smaller part 16 of 256 steps.
+SPREAD = 16.0
 
 #: Builtin codes of operators that move values and compute none: DEPTH_TO_SPACE, MAX_POOL_2D, RESHAPE, SPACE_TO_DEPTH,
 #: PAD, GATHER, TRANSPOSE, SQUEEZE, STRIDED_SLICE, SPLIT, PADV2, SLICE, EXPAND_DIMS, PACK, UNPACK,
@@ -31,6 +40,8 @@ GATHER = 36  # builtin code of the schema
 MOVERS = (5, 17, 22, 26, 34, 36, 39, 43, 45, 49, 60, 65, 70, 83, 88, 97, 100)
 
 Place = tuple[int, int]  # (subgraph, operator or tensor)
+
+APART = "parts of an output differ in range"
 
 _INT8_WEIGHTS = ("dynamic", "int8-weights", *CALIBRATED)
 
@@ -53,7 +64,8 @@ def scope(operator: Operator, graph: Subgraph) -> str:
 
 
 def treat(
-    structure: Structure, scheme: Scheme, takes: Mapping[str, Collection[int]], ranged: Collection[str]
+    structure: Structure, scheme: Scheme, takes: Mapping[str, Collection[int]],
+    ranges: Mapping[str, tuple[float, float]],
 ) -> tuple[Treatment, ...]:  # fmt: skip
     """How each operator is to be computed.
 
@@ -61,19 +73,22 @@ def treat(
         structure: of the float file; the names of its tensors are unique.
         scheme: what is asked for.
         takes: how -> builtin codes that the quantizer can treat so.
-        ranged: names of the tensors whose range is known.
+        ranges: smallest and largest value of the tensors that were calibrated.
 
     Raises:
         UsageError: a layer is to stay in float that is not there; it says which names are close.
     """
     kept = _with_movers(structure, kept_operators(structure, scheme.keep))
+    apart = _apart(structure, ranges) if scheme.precision == "int8" and scheme.endpoints != "int8" else frozenset()
     out: list[Treatment] = []
     for number, graph in enumerate(structure.subgraphs):
         for index, operator in enumerate(graph.operators):
             code = structure.codes[operator.code][0]
             how, why = "float", "kept in float"
-            if (number, index) not in kept:
-                how, why = _how(code, operator, graph, scheme.precision, takes, ranged)
+            if number == 0 and index in apart and (number, index) not in kept:
+                why = APART
+            elif (number, index) not in kept:
+                how, why = _how(code, operator, graph, scheme.precision, takes, ranges)
             out.append(Treatment(number, index, code, scope(operator, graph), how, why))
     return tuple(out)
 
@@ -117,6 +132,8 @@ def _how(
     """(how, why it is less than asked)."""
     if asked in _INT8_WEIGHTS and code == GATHER and _table(operator, graph):
         return "int8", ""
+    if asked in CALIBRATED and code == _DIV:
+        return "float", "a divisor may round to zero"
     if asked in CALIBRATED:
         missing = next((t.name for t in activations(operator, graph) if t.name not in ranged), None)
         if code in takes[asked] and missing is None:
@@ -128,6 +145,35 @@ def _how(
     if not weights(operator, graph):
         return "float", ""
     return (asked, "") if code in takes[asked] else ("float", "the quantizer does not take it")
+
+
+def _apart(structure: Structure, ranges: Mapping[str, tuple[float, float]]) -> frozenset[int]:
+    """Operators of the main graph that join parts of an output with ranges too far apart, and those that pass it on."""
+    graph = structure.subgraphs[0]
+    producers = {i: place for place, operator in enumerate(graph.operators) for i in operator.outputs}
+
+    def walk(tensor: int) -> tuple[set[int], float, float]:
+        """(operators that only move and join up to `tensor`, smallest and largest range of the parts)."""
+        place = producers.get(tensor)
+        code = None if place is None else structure.codes[graph.operators[place].code][0]
+        if place is None or code not in (*_JOINING, *_MOVING):
+            low, high = ranges.get(graph.tensors[tensor].name, (0.0, 0.0))
+            size = max(abs(low), abs(high))
+            return set(), size or math.inf, size
+        operator = graph.operators[place]
+        found, smallest, largest = {place}, math.inf, 0.0
+        for index in operator.inputs if code in _JOINING else operator.inputs[:1]:
+            places, low, high = walk(index)
+            found |= places
+            smallest, largest = min(smallest, low), max(largest, high)
+        return found, smallest, largest
+
+    out: set[int] = set()
+    for tensor in graph.outputs:
+        places, smallest, largest = walk(tensor)
+        if largest > SPREAD * smallest:
+            out |= places
+    return frozenset(out)
 
 
 def activations(operator: Operator, graph: Subgraph) -> Iterator[Tensor]:
@@ -160,4 +206,6 @@ def remarks(treatments: tuple[Treatment, ...], scheme: Scheme) -> list[str]:
             f"{len(hybrid)} operator{'s' * (len(hybrid) > 1)} with weights{where} cannot be {scheme.precision}; their "
             f"weights are int8 and their activations float: {first.output.split(';')[0]!r}: {first.why}"
         )
+    if any(t.why == APART for t in treatments):
+        out.append(f"{APART}: they are joined in float, and the output stays in float")
     return out

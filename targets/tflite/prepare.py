@@ -8,6 +8,8 @@ wrong, and says nothing:
 * Weights that are float16, or int8 to save bytes, become float32 again; so do sparse ones.
 * A product with a constant matrix (BATCH_MATMUL, as converters from ONNX write it) becomes FULLY_CONNECTED, which has a
   scale for each row.
+* Constants that are handed to the branches of an IF become constants of the branches: what comes in as an argument is
+  no weight to a quantizer.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ Array = NDArray[Any]
 
 KEY = "serving_default"
 
+_IF = 118
 _DEQUANTIZE, _FULLY_CONNECTED, _BATCH_MATMUL, _DENSIFY = 6, 9, 126, 124  # builtin codes of the schema
 _PACKED = ("float16", "int8", "uint8", "int16", "int4")
 
@@ -63,7 +66,8 @@ def ready(data: bytes) -> bytes:
     names = unique_names(structure)
     unnamed = [[tensor.name for tensor in graph.tensors] for graph in structure.subgraphs] != names
     decoded, hybrid, products = _decoded(structure), _hybrid(structure), _products(structure)
-    if structure.signatures and not unnamed and not decoded and not hybrid and not products:
+    handed = _handed(structure)
+    if structure.signatures and not (unnamed or decoded or hybrid or products or handed):
         return data
     schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
     model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
@@ -72,6 +76,7 @@ def ready(data: bytes) -> bytes:
     for graph, chosen in zip(model.subgraphs, names, strict=True):
         for tensor, name in zip(graph.tensors, chosen, strict=True):
             tensor.name = name.encode()
+    _take_in(model, handed)
     for number, index in hybrid:
         tensor = model.subgraphs[number].tensors[index]
         _fill(schema, model, tensor, constant(model, tensor))
@@ -191,6 +196,50 @@ def _forget_unused(model: Any) -> None:
     for index, buffer in enumerate(model.buffers):
         if index not in read:
             buffer.data = None
+
+
+# ── branches ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _handed(structure: Structure) -> list[Place]:
+    """(subgraph, operator) of every IF that is given a constant beside its condition."""
+    return [
+        (number, index)
+        for number, graph in enumerate(structure.subgraphs)
+        for index, operator in enumerate(graph.operators)
+        if structure.codes[operator.code][0] == _IF and any(graph.tensors[i].constant for i in operator.inputs[1:])
+    ]
+
+
+def _take_in(model: Any, places: Sequence[Place]) -> None:
+    """Make constants that an IF hands on those of its branches, where nobody else calls these."""
+    called: Counter[int] = Counter()
+    for number, index in places:
+        options = model.subgraphs[number].operators[index].builtinOptions
+        called.update({options.thenSubgraphIndex, options.elseSubgraphIndex})
+    for number, index in places:
+        graph = model.subgraphs[number]
+        operator = graph.operators[index]
+        numbers = {operator.builtinOptions.thenSubgraphIndex, operator.builtinOptions.elseSubgraphIndex}
+        if any(called[i] > 1 for i in numbers):
+            continue
+        branches = [model.subgraphs[i] for i in numbers]
+        for place in reversed(range(1, len(operator.inputs))):
+            given = graph.tensors[operator.inputs[place]]
+            if model.buffers[given.buffer].data is None:
+                continue
+            if any(branch.inputs[place - 1] in list(branch.outputs) for branch in branches):
+                continue
+            for branch in branches:
+                own = branch.tensors[branch.inputs[place - 1]]
+                own.buffer, own.shape, own.type, own.quantization = (
+                    given.buffer,
+                    given.shape,
+                    given.type,
+                    given.quantization,
+                )
+                branch.inputs = [i for at, i in enumerate(branch.inputs) if at != place - 1]
+            operator.inputs = [i for at, i in enumerate(operator.inputs) if at != place]
 
 
 # ── products with a constant ─────────────────────────────────────────────────────────────────────────────────────────

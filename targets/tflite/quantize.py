@@ -9,6 +9,7 @@ every operator, and Python keeps no more than 512 compiled expressions.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,8 @@ from typing import Any
 
 from edgeship.targets.scheme import CALIBRATED, Scheme
 from edgeship.targets.tflite.plan import HOW, Treatment
-from edgeship.targets.tflite.reader import Structure
+from edgeship.targets.tflite.prepare import packed
+from edgeship.targets.tflite.reader import Structure, read
 
 Ranges = Mapping[str, tuple[float, float]]  # tensor -> (smallest, largest)
 
@@ -98,7 +100,26 @@ def quantize(
         seen if work.need_calibration else None, enable_progress_report=False, enable_progress_bar=False
     )
     assert result.quantized_model is not None
-    return bytes(result.quantized_model)
+    return _one_set_of_outputs(bytes(result.quantized_model), structure)
+
+
+def _one_set_of_outputs(data: bytes, before: Structure) -> bytes:
+    """The quantized file with the outputs of its signature as those of its main graph.
+
+    Where an operator in float reads an output too, the quantizer puts its float copy among the graph's outputs and
+    leaves the signature as it was; LiteRT ends the process on such a file.
+    """
+    made, graph = read(data), before.subgraphs[0]
+    places = {name: graph.outputs.index(index) for name, index in before.signatures[0].outputs}
+    outputs = list(made.subgraphs[0].outputs)
+    for name, index in made.signatures[0].outputs:
+        outputs[places[name]] = index
+    if outputs == list(made.subgraphs[0].outputs):
+        return data
+    schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
+    model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    model.subgraphs[0].outputs = outputs
+    return packed(model, len(data))
 
 
 def _ranks(structure: Structure, ranges: Ranges) -> list[int]:

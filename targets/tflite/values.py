@@ -71,6 +71,8 @@ def _dense(sparsity: Any, raw: Array, shape: list[int], name: str) -> Array:
         else:
             segments = np.asarray(item.arraySegments.values, np.int64)
             indices = np.asarray(item.arrayIndices.values, np.int64)
+            if places.max(initial=-1) + 1 >= len(segments) or segments.max(initial=0) > len(indices):
+                raise ConversionError(f"the sparse weights {name!r} point beyond what they hold")
             counts = segments[places + 1] - segments[places]
             starts = np.repeat(segments[places], counts)
             offset = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)

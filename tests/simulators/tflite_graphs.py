@@ -5,6 +5,10 @@
     detector(path)    x [1, 12] -> boxes in the hundreds and scores of 0 to 1, concatenated to [1, 12]
     tokens(path)      ids int32 [1, 5] -> table of 40 × 8 -> dense
     matmul(path)      x [1, 6, 8] -> BATCH_MATMUL with a constant -> ADD
+    handed(path)      branches whose weights are constants of the main graph that the IF hands on
+    shaped(path)      x [1, 12] -> RESHAPE by numbers that SHAPE and PACK work out -> dense
+    tapped(path)      x [1, 12] -> dense, an output that ELU reads too -> dense
+    divided(path)     x [1, 12] / its largest value, 0 where that is 0 -> dense
 Each returns its path. `samples(n)` are inputs of the first three: float32 [n, 1, 12].
 """
 
@@ -169,6 +173,73 @@ def branches(path: Path) -> Path:
         given = branch.tensor("given", (1, 16))
         sides.append(([given], [branch.dense("branch", given, _weights(rng, 16, 16), relu=branch is then)]))
     return file.write(path, sides)
+
+
+def handed(path: Path) -> Path:
+    """An IF with the weights of its branches among its arguments."""
+    rng, file = np.random.default_rng(6), File()
+    g, then, other = file.graph(), file.graph(), file.graph()
+    x = g.tensor("x", (1, 12))
+    first = g.dense("first", x, _weights(rng, 16, 12))
+    wide = g.tensor("wide", (64, 16), _weights(rng, 64, 16))
+    limit, axes = g.tensor("limit", (), 100.0), g.tensor("axes", (2,), [0, 1], "int32")
+    mean, decision = g.tensor("mean", ()), g.tensor("decision", (), dtype="bool")
+    g.operator("MEAN", [first, axes], [mean], "Reducer", keepDims=False)
+    g.operator("GREATER", [mean, limit], [decision], "Greater")
+    chosen = g.tensor("chosen", (1, 64))
+    g.operator("IF", [decision, first, wide], [chosen], "If", thenSubgraphIndex=1, elseSubgraphIndex=2)
+    sides: list[tuple[Sequence[int], Sequence[int]]] = [([x], [chosen])]
+    for number, branch in enumerate((then, other)):
+        given, matrix = branch.tensor(f"given{number}", (1, 16)), branch.tensor(f"matrix{number}", (64, 16))
+        out = branch.tensor(f"out{number}", (1, 64))
+        branch.operator("FULLY_CONNECTED", [given, matrix], [out], "FullyConnected", fusedActivationFunction=number)
+        sides.append(([given, matrix], [out]))
+    return file.write(path, sides)
+
+
+def shaped(path: Path) -> Path:
+    """A reshape whose numbers are worked out while it runs."""
+    rng, file = np.random.default_rng(7), File()
+    g = file.graph()
+    x = g.tensor("x", (1, 12))
+    sizes, begin, end = g.tensor("sizes", (2,), dtype="int32"), *(
+        g.tensor(f"at{i}", (1,), [i], "int32") for i in (0, 1)
+    )  # fmt: skip
+    g.operator("SHAPE", [x], [sizes], "Shape", outType=2)
+    batch, four, three = g.tensor("batch", (), dtype="int32"), *(
+        g.tensor(f"number{i}", (), i, "int32") for i in (4, 3)
+    )  # fmt: skip
+    g.operator("STRIDED_SLICE", [sizes, begin, end, end], [batch], "StridedSlice", shrinkAxisMask=1)
+    wanted = g.tensor("wanted", (3,), dtype="int32")
+    g.operator("PACK", [batch, four, three], [wanted], "Pack", valuesCount=3, axis=0)
+    cube, axes, summed = g.tensor("cube", (1, 1, 1)), g.tensor("axes", (1,), [2], "int32"), g.tensor("summed", (1, 1))
+    g.operator("RESHAPE", [x, wanted], [cube], "Reshape")
+    g.operator("SUM", [cube, axes], [summed], "Reducer", keepDims=False)
+    return file.write(path, [([x], [g.dense("out", summed, _weights(rng, 4, 4))])])
+
+
+def tapped(path: Path) -> Path:
+    """Two outputs, the first of which an operator reads that no quantizer takes."""
+    rng, file = np.random.default_rng(8), File()
+    g = file.graph()
+    x = g.tensor("x", (1, 12))
+    a = g.dense("early", x, _weights(rng, 16, 12))
+    through = g.tensor("through", (1, 16))
+    g.operator("ELU", [a], [through])
+    return file.write(path, [([x], [a, g.dense("late", through, _weights(rng, 4, 16))])])
+
+
+def divided(path: Path) -> Path:
+    """A division by something that may be small."""
+    rng, file = np.random.default_rng(9), File()
+    g = file.graph()
+    x = g.tensor("x", (1, 12))
+    axes, most = g.tensor("axes", (1,), [1], "int32"), g.tensor("most", (1, 1))
+    square, ratio = g.tensor("square", (1, 12)), g.tensor("ratio", (1, 12))
+    g.operator("MUL", [x, x], [square], "Mul")
+    g.operator("MEAN", [square, axes], [most], "Reducer", keepDims=True)
+    g.operator("DIV", [x, most], [ratio], "Div")
+    return file.write(path, [([x], [g.dense("out", ratio, _weights(rng, 4, 12))])])
 
 
 def detector(path: Path) -> Path:

@@ -16,7 +16,19 @@ from edgeship.targets.scheme import Scheme
 from edgeship.targets.tflite.layers import layers, source_name
 from edgeship.targets.tflite.reader import Structure, Tensor, read
 from tests.simulators import inline
-from tests.simulators.tflite_graphs import Float, branches, matmul, mlp, samples, tokens
+from tests.simulators.tflite_graphs import (
+    Float,
+    branches,
+    detector,
+    divided,
+    handed,
+    matmul,
+    mlp,
+    samples,
+    shaped,
+    tapped,
+    tokens,
+)  # fmt: skip
 
 TFLITE = registry.target("tflite")
 
@@ -195,3 +207,86 @@ def test_a_product_with_a_constant_is_right(tmp_path: Path, precision: str) -> N
     variant = build(path, Scheme(precision), data)
     assert error(path, variant, data) < 0.03
     assert TFLITE.inspect(variant.path).operators.get("FULLY_CONNECTED") == 1
+
+
+@pytest.mark.parametrize("precision", ["float16", "dynamic", "int8"])
+def test_weights_that_an_if_hands_to_its_branches_shrink_too(tmp_path: Path, precision: str) -> None:
+    """As arguments they are no constants to a quantizer, which leaves them in float32 and says nothing."""
+    path, data = handed(tmp_path / "m.tflite"), samples(64)
+    variant = build(path, Scheme(precision), data)
+    assert error(path, variant, data) < 0.06
+    assert variant.int8_share == (0.0 if precision == "float16" else 1.0)
+    assert variant.bytes < path.stat().st_size
+
+
+def test_parts_of_an_output_with_different_ranges_are_not_given_one_scale(tmp_path: Path) -> None:
+    path, data = detector(tmp_path / "m.tflite"), samples(64)
+    variant = build(path, Scheme("int8"), data)
+    wanted, got = compared(path, variant, data)
+    boxes, scores = np.abs(wanted - got)[..., :8], np.abs(wanted - got)[..., 8:]
+    assert boxes.max() < 0.05 * np.abs(wanted).max()
+    assert scores.max() < 0.08  # with one scale for both, a score is wrong by half a step of several
+    assert (variant.inputs[0].dtype, variant.outputs[0].dtype, variant.int8_share) == ("int8", "float32", 1.0)
+    assert any("parts of an output differ in range" in note for note in variant.notes)
+    joined = build(path, Scheme("int8", endpoints="int8"), data)  # who wants int8 there gets it
+    assert joined.outputs[0].dtype == "int8"
+    wanted, got = compared(path, joined, data)
+    assert np.abs(wanted - got)[..., 8:].max() > 0.3
+
+
+@pytest.mark.parametrize("precision", ["float32", "dynamic", "int8"])
+def test_shapes_that_are_worked_out_while_it_runs_become_constants(tmp_path: Path, precision: str) -> None:
+    path, data = shaped(tmp_path / "m.tflite"), samples(64)
+    variant = build(path, Scheme(precision), data)
+    assert TFLITE.inspect(variant.path).operators.keys() == {"RESHAPE", "SUM", "FULLY_CONNECTED"} | (
+        {"DEQUANTIZE", "QUANTIZE"} & TFLITE.inspect(variant.path).operators.keys()
+    )
+    assert variant.outputs[0].shape == (1, 4)
+    x = data.inputs["x"][:, 0].reshape(64, 4, 3).sum(axis=2)
+    (got,) = answers.of_variant(build(path, Scheme("float32"), data), data)
+    factors, *_ = np.linalg.lstsq(x.astype(np.float64), got[:, 0].astype(np.float64), rcond=None)
+    assert np.abs(x @ factors - got[:, 0]).max() < 1e-4  # it is the linear map of the sums
+    assert [step["do"] for step in variant.recipe.steps][:1] == ["fix-shapes"]
+
+
+def test_an_output_that_is_read_too_stays_one_output(tmp_path: Path) -> None:
+    """The quantizer puts the reader's float copy among the outputs, beside a signature that says otherwise."""
+    path, data = tapped(tmp_path / "m.tflite"), samples(64)
+    variant = build(path, Scheme("int8"), data)
+    structure = read(variant.path.read_bytes())
+    assert {index for _, index in structure.signatures[0].outputs} == set(structure.subgraphs[0].outputs)
+    assert [spec.dtype for spec in variant.outputs] == ["int8", "int8"]
+    assert error(path, variant, data) < 0.06
+
+
+def test_a_division_stays_in_float(tmp_path: Path) -> None:
+    """An int8 divisor that rounds to zero ends the run: "data[i] != zero_point was not true"."""
+    path = divided(tmp_path / "m.tflite")
+    x = samples(64).inputs["x"] * np.geomspace(0.05, 3, 64, dtype=np.float32)[:, None, None]
+    variant = build(path, Scheme("int8"), Dataset({"x": x}))
+    assert answers.of_variant(variant, Dataset({"x": x}))[0].shape == (64, 1, 4)
+    structure = read(variant.path.read_bytes())
+    (division,) = (o for o in structure.subgraphs[0].operators if structure.codes[o.code][0] == 42)
+    assert structure.subgraphs[0].tensors[division.outputs[0]].dtype == "float32"
+
+
+@pytest.mark.parametrize("first", ["float16", "dynamic", "int8-weights"])
+@pytest.mark.parametrize("second", ["float32", "dynamic", "int8"])
+def test_a_file_that_is_packed_already_is_made_anything_else(tmp_path: Path, first: str, second: str) -> None:
+    path, data = mlp(tmp_path / "m.tflite"), samples(64)
+    packed = tmp_path / "packed.tflite"
+    packed.write_bytes(build(path, Scheme(first), data).path.read_bytes())
+    assert TFLITE.inspect(packed).precision == first
+    variant = build(packed, Scheme(second), data)
+    assert TFLITE.inspect(variant.path).precision == second
+    assert error(path, variant, data) < 0.06
+    assert variant.int8_share == (0.0 if second == "float32" else 1.0)
+
+
+def test_what_is_int8_already_says_what_works(tmp_path: Path) -> None:
+    path, data = mlp(tmp_path / "m.tflite"), samples(64)
+    whole = tmp_path / "whole.tflite"
+    whole.write_bytes(build(path, Scheme("int8"), data).path.read_bytes())
+    with pytest.raises(UsageError, match="the model is int8 already") as caught:
+        build(whole, Scheme("float16"), data)
+    assert "push it as int8" in str(caught.value.hint)
