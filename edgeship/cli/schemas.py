@@ -21,7 +21,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "profile.list": shapes.ProfileList,
     "profile.show": shapes.Profile,
     "profile.validate": shapes.ProfileValidate,
-    "model.inspect": shapes.ModelInspect,
+    "model.inspect": shapes_model.ModelInspect,
     "model.convert": shapes_model.ModelConverted,
     "model.quantize": shapes_model.ModelConverted,
     "model.compare": shapes_compare.ModelCompare,

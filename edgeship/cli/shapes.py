@@ -162,25 +162,6 @@ class Tensor(Record):
     zero_point: int | None = None
 
 
-class ModelInspect(Record):
-    """A model file."""
-
-    path: str
-    format: str
-    sha256: str
-    bytes: int
-    precision: str
-    inputs: list[Tensor]
-    outputs: list[Tensor]
-    operators: dict[str, int]
-    parameters: int | None
-    int8_share: float
-    open_shapes: bool
-    companions: list[str]
-    notes: list[str]
-    details: dict[str, Any]
-
-
 class ReleaseVariant(Record):
     """One variant of a release in short."""
 

@@ -99,6 +99,24 @@ def test_what_cannot_be_done_says_why_and_writes_nothing(
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "cache") == before
 
 
+def test_inspection_counts_macs_memory_layers_and_boards(tmp_path: Path) -> None:
+    models.tiny_tflite(tmp_path / "m.tflite", "float32")
+    plain = run_json("model.inspect", "model", "inspect", "m.tflite")
+    assert plain["macs"] == 640
+    assert plain["memory"]["weights"] == 4 * 650
+    assert (plain["layers"], plain["profiles"]) == (None, None)
+    full = run_json("model.inspect", "model", "inspect", "m.tflite", "--layers", "--profiles")
+    assert [(layer["operator"], layer["macs"]) for layer in full["layers"]] == [
+        ("FULLY_CONNECTED", 640), ("SOFTMAX", 0),
+    ]  # fmt: skip
+    boards = {board["profile"]: board for board in full["profiles"]}
+    assert boards["raspberry-pi-5"]["loads"] is True
+    shown = run("model", "inspect", "m.tflite", "--layers", "--profiles").stdout
+    assert "640 MACs" in shown
+    assert "2.6 kB weights + 296 B activations" in shown
+    assert "raspberry-pi-zero-2-w" in shown
+
+
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models.tiny_tflite(tmp_path / "m.tflite", "float32")
     (tmp_path / "s.tflite").write_text("before")
