@@ -216,13 +216,16 @@ def _stopwatch(
 def _show(out: Output, found: Found, saved: Saved) -> None:
     from edgeship.optimize.search import report
 
-    rows = [report.cells(tried) for tried in report.ordered(found.tried)]
+    tried = report.ordered(found.tried)
+    rows = [report.cells(one) for one in tried if one.status != "dropped"]
+    dropped = len(tried) - len(rows)
     picked = found.pick.row
     shown = picked or found.pick.nearest
     pairs: list[tuple[str, object]] = [
         ("budget", report.budget_words(found)),
         ("pick" if picked else "nearest", None if shown is None else shown.candidate.name),
         ("reason", found.pick.reason),
+        ("dropped", f"{dropped} candidates early, on few samples or for fewer layers in float" if dropped else None),
     ]
     if picked is not None and picked.candidate.scheme.keep:
         pairs.append(("in float", report.kept_layers(found, picked)))

@@ -4,6 +4,7 @@
     branches(path)    x [1, 12] -> dense, IF mean > 0 one dense layer, else another -> dense
     detector(path)    x [1, 12] -> boxes in the hundreds and scores of 0 to 1, concatenated to [1, 12]
     tokens(path)      ids int32 [1, 5] -> table of 40 × 8 -> dense
+    uneven(path)      x [1, 12] -> loud, quiet, last [1, 4]: int8 destroys what `loud` writes
     matmul(path)      x [1, 6, 8] -> BATCH_MATMUL with a constant -> ADD
     handed(path)      branches whose weights are constants of the main graph that the IF hands on
     shaped(path)      x [1, 12] -> RESHAPE by numbers that SHAPE and PACK work out -> dense
@@ -153,6 +154,32 @@ def mlp(path: Path, *, signature: bool = True, name: str = "dense") -> Path:
     b = g.dense(f"{name}_b", a, _weights(rng, 16, 16), relu=True)
     c = g.dense(f"{name}_c", b, _weights(rng, 4, 16))
     return file.write(path, [([x], [c])], signature=signature)
+
+
+UNEVEN = 3000.0
+
+
+def uneven_weights() -> tuple[Float, Float, Float]:
+    """Three dense layers [out, in] of which the first writes one unit that is `UNEVEN` times as loud as the others.
+
+    The second undoes it, so in float nothing is wrong; one int8 scale for all units of the first leaves only noise.
+    """
+    rng = np.random.default_rng(0)
+    a, b, c = _weights(rng, 16, 12), _weights(rng, 16, 16), _weights(rng, 4, 16)
+    a[3] *= UNEVEN
+    b[:, 3] /= UNEVEN
+    return a, b, c
+
+
+def uneven(path: Path) -> Path:
+    """x [1, 12] -> loud, quiet, last [1, 4] with the weights of `uneven_weights`."""
+    file = File()
+    g = file.graph()
+    x = g.tensor("x", (1, 12))
+    loud, quiet, last = uneven_weights()
+    a = g.dense("loud", x, loud, relu=True)
+    c = g.dense("last", g.dense("quiet", a, quiet, relu=True), last)
+    return file.write(path, [([x], [c])])
 
 
 def branches(path: Path) -> Path:

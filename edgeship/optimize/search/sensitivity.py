@@ -20,8 +20,9 @@ from edgeship.errors import ConversionError
 from edgeship.model import ModelFacts
 from edgeship.optimize.search.candidate import Candidate
 from edgeship.reporter import Reporter
-from edgeship.targets import cache, child, feed, routes
+from edgeship.targets import cache, child, feed, registry
 from edgeship.targets.base import Layer
+from edgeship.targets.scheme import Scheme
 
 CALIBRATION = 64  # samples that ranges are taken from
 SAMPLES = 16  # samples that errors are measured on
@@ -57,14 +58,14 @@ def rank(
         ConversionError: the float model cannot be made or quantized.
     """
     data = Dataset(calibration.take(CALIBRATION, SEED).inputs)
-    path = routes.float_model(source, candidate.format, folder, reporter)
+    plain = registry.target(candidate.format).build(source, Scheme("float32"), None, folder, reporter)
     scheme = candidate.scheme.encode()
     key = cache.key_of(_VERSION, source.sha256, candidate.format, scheme, data.inputs_sha256, SAMPLES)
 
     def make(place: Path) -> Mapping[str, Any]:
         with child.workspace() as work:
             request = {
-                "path": str(path.resolve()), "scheme": scheme, "measured": SAMPLES,
+                "path": str(plain.path.resolve()), "scheme": scheme, "measured": SAMPLES,
                 "samples": feed.write(data, work),
             }  # fmt: skip
             step = f"edgeship.targets.{candidate.format}.sensitivity"

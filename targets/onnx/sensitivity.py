@@ -1,0 +1,106 @@
+"""What quantizing each layer alone costs at the outputs. A step of `child`: it calibrates once and does all layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeship.errors import ConversionError
+from edgeship.targets.base import Layer
+from edgeship.targets.onnx import collect, static
+from edgeship.targets.onnx import graph as g
+from edgeship.targets.onnx.inspect import read
+from edgeship.targets.scheme import Scheme
+from edgeship.targets.sensitivity import relative_error
+
+#: Operators without weights that compute: int8 costs something in them. Others only move values.
+COMPUTING = frozenset({
+    "Add", "Sub", "Mul", "Div", "Softmax", "Sigmoid", "Tanh", "AveragePool", "GlobalAveragePool", "ReduceMean",
+    "LeakyRelu", "PRelu", "HardSigmoid", "HardSwish", "Gelu", "Concat", "LayerNormalization", "InstanceNormalization",
+    "BatchNormalization", "Where",
+})  # fmt: skip
+
+
+def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Rank the layers of a float model, as `prepare` makes it.
+
+    Args:
+        request: "path"; "scheme": how a layer is quantized; "samples": a feed; "measured": samples that errors are
+            measured on.
+        folder: for what the tools write.
+
+    Returns:
+        {"layers": [`base.Layer` with its "error"]} in the order of the graph.
+    """
+    model = read(Path(request["path"]))
+    scheme = replace(Scheme.parse(request["scheme"]), keep=(), endpoints="default")
+    samples = collect.Samples(request["samples"])
+    found = collect.calibrate(
+        model, samples, collect.tensors(model), scheme.ranges, symmetric=scheme.symmetric, levels=1 << 8, passes=1,
+        folder=folder,
+    )  # fmt: skip
+    few = list(islice(iter(samples), int(request["measured"])))
+    expected = _run(model, few)
+    writers = [node.output[0] for node in model.graph.node if node.output and node.output[0]]
+    out: list[dict[str, Any]] = []
+    for layer in layers(model):
+        copied = type(model)()
+        copied.CopyFrom(model)
+        others = tuple(name for name in writers if name != layer.name)
+        made, _ = static.quantize(copied, replace(scheme, keep=others), found)
+        out.append(layer.encode() | {"error": relative_error(expected, _run(made, few))})
+    return {"layers": out}
+
+
+def layers(model: Any) -> list[Layer]:
+    """Operators of the main graph that hold weights or compute, and that a quantizer takes; `name` is for `keep`."""
+    from onnxruntime.quantization.registry import QDQRegistry
+
+    shapes = g.shapes(model)
+    held = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer if len(tensor.dims) > 1}
+    out: list[Layer] = []
+    for node in model.graph.node:
+        weights = sum(held.get(node.input[i], 0) for i in g.WEIGHTS.get(node.op_type, ()) if i < len(node.input))
+        if node.op_type not in QDQRegistry or not (weights or node.op_type in COMPUTING):
+            continue
+        kind, shape = shapes.get(node.output[0], (0, None))
+        if kind == g.FLOAT:
+            name = source_name(node.name or node.output[0])
+            out.append(Layer(node.output[0], node.op_type, weights, tuple(shape or ()), name))
+    return out
+
+
+def source_name(node: str) -> str:
+    """The source's layer that a node's name tells of: converters put the operation behind it, and the model before."""
+    parts = [part for part in node.split("/") if part]
+    while len(parts) > 1 and parts[0].lower().startswith(("model", "functional", "sequential", "statefulpartitioned")):
+        parts = parts[1:]
+    return "/".join(parts[:-1]) if len(parts) > 1 else node
+
+
+def _run(model: Any, samples: Sequence[Mapping[str, NDArray[Any]]]) -> list[NDArray[Any]]:
+    """Outputs, each float32 [n, …]. On x86 int8 sums must not saturate, as `runtime.onnxrt` sets it on devices."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    try:
+        raw = model.SerializeToString()
+        try:
+            session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+        except Exception:  # noqa: BLE001 - with that setting some graphs load without optimization only
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ConversionError(f"ONNX Runtime refuses it: {' '.join(str(error).split())[:300]}") from error
+    wanted = [value.name for value in session.get_inputs()]
+    rows = [session.run(None, {name: sample[name] for name in wanted}) for sample in samples]
+    return [np.stack([np.asarray(part, np.float32) for part in parts]) for parts in zip(*rows, strict=True)]
