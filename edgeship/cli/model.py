@@ -6,6 +6,7 @@ import click
 
 from edgeship.cli.model_compare import compare
 from edgeship.cli.model_convert import convert, quantize
+from edgeship.cli.model_distill import distill
 from edgeship.cli.model_inspect import inspect
 from edgeship.cli.model_prune import prune
 
@@ -20,3 +21,4 @@ model.add_command(convert)
 model.add_command(quantize)
 model.add_command(compare)
 model.add_command(prune)
+model.add_command(distill)

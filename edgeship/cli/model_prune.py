@@ -91,8 +91,11 @@ def _show(out: Output, model: Path, output: Path, method: str, tuned: Tuned, ver
     rows: list[tuple[str, object]] = [("file", output), ("recipe", data["recipe"])]
     if method == "channels":
         rows += [
-            ("parameters", _change(facts["parameters_before"], facts["parameters_after"])),
-            ("arithmetic", _change(facts["macs_before"], facts["macs_after"]) + "  multiply-accumulates a sample"),
+            ("parameters", tuning.change(facts["parameters_before"], facts["parameters_after"])),
+            (
+                "arithmetic",
+                tuning.change(facts["macs_before"], facts["macs_after"]) + "  multiply-accumulates a sample",
+            ),
             ("channels", [f"{g['before']} → {g['after']}  {', '.join(g['layers'])}" for g in facts["groups"]]),
         ]
     else:
@@ -103,7 +106,3 @@ def _show(out: Output, model: Path, output: Path, method: str, tuned: Tuned, ver
         ("untuned", f"{100 * untuned:.1f} % before fine-tuning, {facts['epochs']} epochs, best {facts['best_epoch']}"),
     ]
     out.emit("model.prune", data, Pairs(rows))
-
-
-def _change(before: int, after: int) -> str:
-    return f"{before:,} → {after:,} ({before / max(1, after):.2f} times less)"

@@ -26,6 +26,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "model.quantize": shapes_model.ModelConverted,
     "model.compare": shapes_compare.ModelCompare,
     "model.prune": shapes_tuning.ModelPrune,
+    "model.distill": shapes_tuning.ModelDistill,
     "release.list": shapes.ReleaseList,
     "release.inspect": shapes.ReleaseInspect,
     "release.verify": shapes.ReleaseVerify,

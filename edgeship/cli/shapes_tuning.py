@@ -47,3 +47,21 @@ class ModelPrune(Record):
     untuned: float = Field(description="the metric before fine-tuning")
     check: TuningCheck
     cached: bool = Field(description="it was made before")
+
+
+class ModelDistill(Record):
+    """A student that a teacher taught."""
+
+    teacher: str
+    student: str | None = Field(description="that it started from; null: derived from the teacher")
+    output: str
+    recipe: str
+    parameters_before: int = Field(description="of the teacher")
+    parameters_after: int
+    macs_before: int = Field(description="multiply-accumulate operations a sample, of the teacher")
+    macs_after: int
+    dropped: list[str] = Field(description="layers of the teacher that the derived student lacks")
+    epochs: int
+    best_epoch: int = Field(description="whose weights were kept")
+    check: TuningCheck
+    cached: bool = Field(description="it was made before")

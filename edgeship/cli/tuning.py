@@ -52,3 +52,8 @@ def check_of(verdict: Verdict) -> dict[str, Any]:
         "drop": verdict.drop, "interval": list(verdict.interval), "samples": verdict.samples,
         "passed": verdict.passed, "proven": verdict.proven,
     }  # fmt: skip
+
+
+def change(before: int, after: int) -> str:
+    """Two counts for people: 17,930 → 4,746 (3.78 times less)."""
+    return f"{before:,} → {after:,} ({before / max(1, after):.2f} times less)"

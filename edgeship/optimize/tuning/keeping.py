@@ -50,6 +50,7 @@ class Order:
         settings: of the training.
         file: the model that the step writes.
         stems: answers to the evaluation samples that are kept.
+        also: another model that the step reads.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Order:
     settings: Settings
     file: str
     stems: tuple[str, ...]
+    also: ModelFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,9 @@ def run(
     shown = Step(order.name, order.source.path.name)
 
     def make(place: Path) -> Mapping[str, Any]:
-        if digest([order.source.path])[0] != order.source.sha256:
-            raise InputError(f"{order.source.path}: it changed since it was inspected", hint="try again")
+        for read in (order.source, order.also):
+            if read is not None and digest([read.path])[0] != read.sha256:
+                raise InputError(f"{read.path}: it changed since it was inspected", hint="try again")
         with child.workspace() as work:
             request = {
                 **order.request, "path": str(order.source.path.resolve()),
