@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from edgeship.errors import ConversionError
 from edgeship.targets import feed
+from edgeship.targets import ranges as choose
+from edgeship.targets.histogram import Histogram
 from edgeship.targets.onnx import graph as g
-from edgeship.targets.onnx import ranges as choose
-from edgeship.targets.onnx.histogram import Histogram
 from edgeship.targets.onnx.inspect import read
 from edgeship.targets.onnx.parts import Parts
 
@@ -148,14 +148,14 @@ def calibrate(
                     magnitudes=symmetric and ranges == "percentile",
                 )  # fmt: skip
                 for name, (counts, edges) in fixed.items():
-                    found[name] = _choose(ranges, counts, edges, extents[name], symmetric, levels)
+                    found[name] = choose.chosen(ranges, counts, edges, extents[name], symmetric, levels)
                 seen |= {name: extents[name] for name in group}
             else:
                 extra = last if group is grouped[-1] else []
                 for name, histogram in _growing(model, samples, group, extra, parts, folder).items():
                     seen[name] = (np.nan, np.nan) if histogram.lost else (histogram.low, histogram.high)
                     if bounded(seen[name]):
-                        found[name] = _of_histogram(ranges, histogram, symmetric, levels)
+                        found[name] = choose.of_histogram(ranges, histogram, symmetric, levels)
     unbounded = sorted(name for name in names if not bounded(seen[name]))
     return {
         "ranges": {name: [float(v) for v in found[name]] for name in names if name not in set(unbounded)},
@@ -166,28 +166,6 @@ def calibrate(
 def bounded(extent: Range) -> bool:
     """Whether a tensor's values are of a kind that a scale can tell."""
     return bool(np.isfinite(extent).all()) and max(-extent[0], extent[1]) < LARGEST
-
-
-def _choose(
-    ranges: str, counts: Any, edges: Any, seen: Range, symmetric: bool, levels: int
-) -> Range:  # fmt: skip
-    """The range that a choice makes of a histogram; for symmetric percentiles that of magnitudes."""
-    if ranges == "percentile":
-        return (choose.percentile_of_magnitudes if symmetric else choose.percentile)(counts, edges, seen)
-    if ranges == "entropy":
-        return choose.entropy(counts, edges, seen)
-    return choose.squared_error(counts, edges, seen, levels, centred=symmetric)
-
-
-def _of_histogram(ranges: str, histogram: Histogram, symmetric: bool, levels: int) -> Range:
-    seen = histogram.low, histogram.high
-    if seen == (0.0, 0.0):
-        return seen
-    if ranges == "entropy":
-        return _choose(ranges, *histogram.spread(choose.BINS), seen, symmetric, levels)
-    if ranges == "percentile" and symmetric:
-        return _choose(ranges, *histogram.magnitudes(), seen, symmetric, levels)
-    return _choose(ranges, histogram.counts, histogram.edges, seen, symmetric, levels)
 
 
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeship.errors import ConversionError
+from edgeship.targets import ranges as choose
+from edgeship.targets.histogram import Histogram
+from edgeship.targets.scheme import Scheme
 from edgeship.targets.tflite.reader import Signature, Structure, Subgraph
 
 Array = NDArray[Any]
+Range = tuple[float, float]
 
 THREADS = 2  # of the interpreter; more does not help one sample at a time
 
 #: Values beyond are padding (−inf before a max pool, the mask of an attention), no signal; as ai-edge-quantizer has it.
 FINITE = 3e38
-
-#: Weight of what was seen before in the moving average; as ai-edge-quantizer has it.
-SMOOTHING = 0.95
 
 
 def observe(
@@ -77,7 +78,7 @@ def _activations(graph: Subgraph) -> list[tuple[int, str]]:
     return [(i, tensor.name) for i, tensor in tensors if tensor.dtype == "float32" and not tensor.constant]
 
 
-def span(values: Array) -> tuple[float, float] | None:
+def span(values: Array) -> Range | None:
     """(smallest, largest) of the values within `FINITE`, None where there are none.
 
     Raises:
@@ -95,40 +96,62 @@ def span(values: Array) -> tuple[float, float] | None:
 
 
 class Extremes:
-    """The smallest and the largest value of every tensor (min-max), or both smoothed over the samples."""
+    """The smallest and the largest value of every tensor (min-max), or the moving average of both over the samples."""
 
-    def __init__(self, smoothing: float | None = None) -> None:
-        self.smoothing = smoothing
-        self.ranges: dict[str, tuple[float, float]] = {}
+    def __init__(self, *, averaged: bool) -> None:
+        self.averaged = averaged
+        self.ranges: dict[str, Range] = {}
 
     def see(self, name: str, values: Array) -> None:
         """Take in a tensor's values of one sample. Raises ConversionError for NaN."""
-        try:
-            new = span(values)
-        except FloatingPointError as error:
-            raise ConversionError(
-                f"the float model computes NaN in {name!r} on the calibration samples",
-                hint="look for NaN in its weights, and for samples that are not prepared as in training",
-            ) from error
-        if new is None:
+        if (new := _span(name, values)) is None:
             return
         old = self.ranges.get(name)
-        if old is None:
-            self.ranges[name] = new
-        elif self.smoothing is None:
-            self.ranges[name] = min(old[0], new[0]), max(old[1], new[1])
+        if self.averaged:
+            self.ranges[name] = choose.average(old, new)
         else:
-            keep, take = self.smoothing, 1 - self.smoothing
-            self.ranges[name] = keep * old[0] + take * new[0], keep * old[1] + take * new[1]
+            self.ranges[name] = new if old is None else (min(old[0], new[0]), max(old[1], new[1]))
+
+
+class Histograms:
+    """A histogram of every tensor's values within `FINITE`."""
+
+    def __init__(self) -> None:
+        self.histograms: dict[str, Histogram] = {}
+
+    def see(self, name: str, values: Array) -> None:
+        """Take in a tensor's values of one sample. Raises ConversionError for NaN."""
+        if (extent := _span(name, values)) is None:
+            return
+        if name not in self.histograms:
+            self.histograms[name] = Histogram()
+        clean = extent == (float(values.min()), float(values.max()))
+        self.histograms[name].add(values if clean else values[np.abs(values) < FINITE])
+
+
+def _span(name: str, values: Array) -> Range | None:
+    try:
+        return span(values)
+    except FloatingPointError as error:
+        raise ConversionError(
+            f"the float model computes NaN in {name!r} on the calibration samples",
+            hint="look for NaN in its weights, and for samples that are not prepared as in training",
+        ) from error
 
 
 def ranges(
-    data: bytes, structure: Structure, signature: Signature, arrays: Mapping[str, Array], choice: str
-) -> dict[str, tuple[float, float]]:  # fmt: skip
+    data: bytes, structure: Structure, signature: Signature, arrays: Mapping[str, Array], scheme: Scheme
+) -> dict[str, Range]:  # fmt: skip
     """Tensor -> (smallest, largest) value that it is to hold.
 
-    `choice` is one of `scheme.RANGES`, the rest as of `observe`, whose errors it raises.
+    `scheme` says how they are chosen, the rest is as of `observe`, whose errors it raises.
     """
-    collector = Extremes(SMOOTHING if choice == "moving-average" else None)
-    observe(data, structure, signature, arrays, collector.see)
-    return collector.ranges
+    symmetric = scheme.symmetric or scheme.precision == "int16x8"
+    if scheme.ranges in ("min-max", "moving-average"):
+        extremes = Extremes(averaged=scheme.ranges == "moving-average")
+        observe(data, structure, signature, arrays, extremes.see)
+        return {n: choose.symmetric(*r) if symmetric else r for n, r in extremes.ranges.items()}
+    collected = Histograms()
+    observe(data, structure, signature, arrays, collected.see)
+    levels = 256 if scheme.precision == "int8" else 65536
+    return {n: choose.of_histogram(scheme.ranges, h, symmetric, levels) for n, h in collected.histograms.items()}

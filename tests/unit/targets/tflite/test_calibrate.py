@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from edgeship.errors import ConversionError
+from edgeship.targets import ranges as choose
+from edgeship.targets.histogram import Histogram
+from edgeship.targets.scheme import RANGES, Scheme
 from edgeship.targets.tflite import calibrate
 from edgeship.targets.tflite.inspect import default_signature
 from edgeship.targets.tflite.reader import read
@@ -20,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Warning. Enabling:UserWarning")
 def ranges(path: Path, x: Float, choice: str = "min-max") -> dict[str, tuple[float, float]]:
     data = path.read_bytes()
     structure = read(data)
-    return calibrate.ranges(data, structure, default_signature(structure), {"x": x}, choice)
+    return calibrate.ranges(data, structure, default_signature(structure), {"x": x}, Scheme("int8", ranges=choice))
 
 
 def test_every_activation_has_the_extremes_of_all_samples(tmp_path: Path) -> None:
@@ -51,8 +54,36 @@ def test_they_are_those_of_the_quantizers_own_calibrator(tmp_path: Path) -> None
 
 def test_a_moving_average_forgets(tmp_path: Path) -> None:
     x = np.ones((3, 1, 12), np.float32) * np.array([1, 1, 21], np.float32)[:, None, None]
-    assert ranges(mlp(tmp_path / "m.tflite"), x, "moving-average")["x"] == pytest.approx((2.0, 2.0))
+    assert ranges(mlp(tmp_path / "m.tflite"), x, "moving-average")["x"] == pytest.approx((1.2, 1.2))
     assert ranges(mlp(tmp_path / "m.tflite"), x)["x"] == (1.0, 21.0)
+
+
+def test_thresholds_are_those_of_one_histogram_of_all_values(tmp_path: Path) -> None:
+    """As many bins as there are make the 99.999th percentile of 24,000 values the largest but one bin."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(2000, 1, 12)).astype(np.float32)
+    x[7, 0, 3] = 400.0  # one outlier
+    path = mlp(tmp_path / "m.tflite")
+    found = {choice: ranges(path, x, choice)["x"] for choice in RANGES}
+    assert found["min-max"][1] == 400.0
+    for choice in ("percentile", "mse"):
+        histogram = Histogram()
+        histogram.add(x)
+        assert found[choice] == choose.of_histogram(choice, histogram, False, 256)
+    assert found["percentile"][1] == 400.0  # 24,000 values: a hundred-thousandth is none of them
+    assert found["entropy"][1] < 100.0
+    assert found["mse"][1] > 100.0  # cutting it off costs more than coarser steps
+    assert found["moving-average"][1] < 20.0
+
+
+def test_symmetric_ranges_are_centred(tmp_path: Path) -> None:
+    path, x = mlp(tmp_path / "m.tflite"), np.abs(samples(64).inputs["x"])
+    data = path.read_bytes()
+    structure = read(data)
+    for choice in RANGES:
+        for scheme in (Scheme("int8", ranges=choice, symmetric=True), Scheme("int16x8", ranges=choice)):
+            found = calibrate.ranges(data, structure, default_signature(structure), {"x": x}, scheme)
+            assert found["x"][0] == -found["x"][1] or choice not in ("min-max", "moving-average")
 
 
 def test_branches_have_no_ranges_and_do_no_harm(tmp_path: Path) -> None:
@@ -77,10 +108,10 @@ def test_samples_that_lack_an_input_are_refused(tmp_path: Path) -> None:
     data = mlp(tmp_path / "m.tflite").read_bytes()
     structure = read(data)
     with pytest.raises(ConversionError, match="the calibration samples lack x"):
-        calibrate.ranges(data, structure, default_signature(structure), {"y": samples(2).inputs["x"]}, "min-max")
+        calibrate.ranges(data, structure, default_signature(structure), {"y": samples(2).inputs["x"]}, Scheme("int8"))
 
 
-@pytest.mark.parametrize("choice", ["min-max", "moving-average"])
+@pytest.mark.parametrize("choice", RANGES)
 def test_memory_does_not_grow_with_the_samples(tmp_path: Path, choice: str) -> None:
     path, peaks = mlp(tmp_path / "m.tflite"), []
     for count in (50, 5000):

@@ -76,6 +76,8 @@ SCHEMES: dict[str, tuple[Scheme, str, str, float]] = {
     "int8 per tensor": (Scheme("int8", per_channel=False), "int8", "int8", 0.06),
     "int8 symmetric": (Scheme("int8", symmetric=True), "int8", "int8", 0.06),
     "int8 float endpoints": (Scheme("int8", endpoints="float32"), "int8", "int8", 0.06),
+    "int8 percentile": (Scheme("int8", ranges="percentile"), "int8", "int8", 0.06),
+    "int8 mse": (Scheme("int8", ranges="mse"), "int8", "int8", 0.06),
     "int16x8": (Scheme("int16x8"), "int8", "int16", 0.02),
 }
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeship.targets.histogram import Histogram
+
 PERCENT = 99.999
 AVERAGING = 0.01  # weight of a new sample in the moving average
 BINS = 2048  # of a histogram that a threshold is looked for in
@@ -34,6 +36,27 @@ def average(old: Range | None, new: Range) -> Range:
     if old is None:
         return new
     return old[0] + AVERAGING * (new[0] - old[0]), old[1] + AVERAGING * (new[1] - old[1])
+
+
+def chosen(choice: str, counts: Counts, edges: Edges, seen: Range, symmetric: bool, levels: int) -> Range:
+    """The range that a choice of `scheme.RANGES` makes of a histogram; for symmetric percentiles that of magnitudes."""
+    if choice == "percentile":
+        return (percentile_of_magnitudes if symmetric else percentile)(counts, edges, seen)
+    if choice == "entropy":
+        return entropy(counts, edges, seen)
+    return squared_error(counts, edges, seen, levels, centred=symmetric)
+
+
+def of_histogram(choice: str, histogram: Histogram, symmetric: bool, levels: int) -> Range:
+    """The same of a histogram that grew."""
+    seen = histogram.low, histogram.high
+    if seen == (0.0, 0.0):
+        return seen
+    if choice == "entropy":
+        return chosen(choice, *histogram.spread(BINS), seen, symmetric, levels)
+    if choice == "percentile" and symmetric:
+        return chosen(choice, *histogram.magnitudes(), seen, symmetric, levels)
+    return chosen(choice, histogram.counts, histogram.edges, seen, symmetric, levels)
 
 
 def percentile(counts: Counts, edges: Edges, seen: Range, percent: float = PERCENT) -> Range:
