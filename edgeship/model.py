@@ -26,6 +26,10 @@ FORMATS = {"keras": ".keras", "savedmodel": "", "torch": ".pt2", "onnx": ".onnx"
 MAX_MODEL = 4 << 30  # bytes of one model file; a release refuses larger ones too (wire.MAX_BLOB)
 MAX_FILES = 4096  # of a SavedModel
 
+#: What every reader says of weights that are no numbers. Infinity is none of its business: masks are made of it.
+NAN = "{count} of the weights {name!r} are NaN"
+NAN_HINT = "its training diverged, or the file is damaged: take an earlier checkpoint"
+
 _ZIP = b"PK\x03\x04"
 _GIVE = "give a .keras, .onnx, .tflite or .pt2 file, or the folder of a SavedModel"
 

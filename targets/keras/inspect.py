@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.errors import InputError
+from edgeship.model import NAN, NAN_HINT
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.runtime.wire import DTYPES
 
@@ -200,12 +201,15 @@ def _parameters(path: Path) -> int | None:
     if importlib.util.find_spec("h5py") is None:
         return None
     h5py: Any = importlib.import_module("h5py")
+    numpy: Any = importlib.import_module("numpy")
     count = 0
 
     def add(name: str, item: Any) -> None:
         nonlocal count
         if isinstance(item, h5py.Dataset) and not name.startswith("optimizer/") and item.external is None:
             count += int(item.size or 0)
+            if item.dtype.kind == "f" and (bad := int(numpy.isnan(item[()]).sum())):
+                raise InputError(NAN.format(count=bad, name=name.removesuffix("/0")), hint=NAN_HINT)
 
     try:
         with zipfile.ZipFile(path) as archive, archive.open(_WEIGHTS) as member, h5py.File(member, "r") as weights:

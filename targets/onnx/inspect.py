@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.errors import InputError
+from edgeship.model import NAN, NAN_HINT
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets.onnx import shapes
 
@@ -37,6 +38,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
     model = read(path)
     shapes.put(model, given)
     facts = describe(model, path)
+    _refuse_nan(model, path.parent)
     if given:
         facts["details"]["shapes"] = {name: list(shape) for name, shape in given.items()}
         facts["open_shapes"] = True
@@ -92,6 +94,25 @@ def describe(model: Any, path: Path) -> dict[str, Any]:
         "notes": [] if len(outputs) == len(model.graph.output) else ["the shapes of the outputs come from a run"],
         "details": {"opset": opset, "ir": model.ir_version, "producer": model.producer_name, "left_in_float": largest},
     }  # fmt: skip
+
+
+def _refuse_nan(model: Any, folder: Path) -> None:
+    """Weights that are no numbers: the training diverged, or the file is damaged."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    for tensor in _tensors(model):
+        if tensor.data_type not in _FLOATS:
+            continue
+        try:
+            values = numpy_helper.to_array(tensor, str(folder))
+        except Exception as error:
+            raise InputError(
+                f"tensor {tensor.name!r} is damaged: {' '.join(str(error).split())[:200]}",
+                hint="export the model again",
+            ) from error
+        if count := int(np.isnan(values.astype(np.float32, copy=False)).sum()):
+            raise InputError(NAN.format(count=count, name=tensor.name), hint=NAN_HINT)
 
 
 def opset_of(model: Any) -> int:

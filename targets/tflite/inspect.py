@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeship.errors import InputError
+from edgeship.model import NAN, NAN_HINT
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.runtime.wire import DTYPES
-from edgeship.targets.tflite.reader import Signature, Structure, Tensor, read
+from edgeship.targets.tflite.reader import Bytes, Signature, Structure, Tensor, read
 
 _CUSTOM, _DEQUANTIZE, _GATHER = 32, 6, 36  # builtin codes
 _FLOATS = ("float32", "float16", "bfloat16", "float64")
@@ -26,7 +29,21 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
         if not (size := file.seek(0, 2)):
             raise InputError("the file is empty")
         with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
-            return describe(read(data))
+            structure = read(data)
+            _refuse_nan(structure, data)
+            return describe(structure)
+
+
+def _refuse_nan(structure: Structure, data: Bytes) -> None:
+    """Weights that are no numbers: the training diverged, or the file is damaged."""
+    for graph in structure.subgraphs:
+        for tensor in graph.tensors:
+            if tensor.constant and tensor.dtype in ("float32", "float16"):
+                at, size = structure.places[tensor.buffer], structure.buffers[tensor.buffer]
+                width = 4 if tensor.dtype == "float32" else 2
+                values = np.frombuffer(data[at : at + size // width * width], f"<f{width}")
+                if count := int(np.isnan(values).sum()):
+                    raise InputError(NAN.format(count=count, name=tensor.name), hint=NAN_HINT)
 
 
 def describe(structure: Structure) -> dict[str, Any]:

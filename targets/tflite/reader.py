@@ -101,6 +101,7 @@ class Structure:
     subgraphs: tuple[Subgraph, ...]
     signatures: tuple[Signature, ...]
     buffers: tuple[int, ...] = field(default=())  # bytes of each
+    places: tuple[int, ...] = field(default=())  # absolute offset of each
 
 
 def read(data: Bytes) -> Structure:
@@ -215,7 +216,8 @@ def _model(flat: _Flat) -> Structure:
     version = model.scalar(0, _U32)
     if version != 3:
         raise DamagedError(f"schema version {version}, 3 is known")
-    buffers = tuple(_buffer(b) for b in model.tables(4, "buffers"))
+    found = [_buffer(b) for b in model.tables(4, "buffers")]
+    buffers, places = tuple(size for size, _ in found), tuple(at for _, at in found)
     codes = tuple(
         (max(c.scalar(0, _I8), c.scalar(3, _I32)), c.text(1, "custom code"), c.scalar(2, _I32, 1))
         for c in model.tables(1, "operator codes")
@@ -223,18 +225,19 @@ def _model(flat: _Flat) -> Structure:
     subgraphs = tuple(_subgraph(s, buffers, len(codes)) for s in model.tables(2, "subgraphs"))
     if not subgraphs:
         raise DamagedError("no subgraph in it")
-    return Structure(codes, subgraphs, tuple(_signature(s, subgraphs) for s in model.tables(7, "signatures")), buffers)
+    signatures = tuple(_signature(s, subgraphs) for s in model.tables(7, "signatures"))
+    return Structure(codes, subgraphs, signatures, buffers, places)
 
 
-def _buffer(table: _Table) -> int:
-    """Bytes of a buffer; large models keep them behind the tables, by offset and size."""
-    _, count = table.vector(0, 1, "a buffer")
+def _buffer(table: _Table) -> tuple[int, int]:
+    """(bytes, place) of a buffer; large models keep them behind the tables, by offset and size."""
+    place, count = table.vector(0, 1, "a buffer")
     offset, size = table.scalar(1, _U64), table.scalar(2, _U64)
     if offset > 1 or size > 1:  # 0 and 1 are place holders of the writer
         if offset + size > table.flat.size:
             raise DamagedError(f"a buffer of {size} bytes at {offset} reaches beyond the end of the file")
-        return size
-    return count
+        return size, offset
+    return count, place
 
 
 def _subgraph(table: _Table, buffers: Sequence[int], codes: int) -> Subgraph:

@@ -6,12 +6,16 @@ Numbers of types are those of torch/_export/serde/schema.py, schema version 8.
 from __future__ import annotations
 
 import math
+import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeship.errors import InputError
+from edgeship.model import NAN, NAN_HINT
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets.keras.inspect import plain_name
 from edgeship.targets.torch.archive import Program, read
@@ -29,12 +33,30 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
     """Facts of the file at `request["path"]` as `ModelFacts.parse` takes them. Raises InputError."""
     program = read(Path(request["path"]))
     try:
-        return describe(program)
+        facts = describe(program)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise InputError(
             f"its graph is not what torch.export writes: {type(error).__name__}: {error}",
             hint="export it again with PyTorch 2.9 or later",
         ) from error
+    _refuse_nan(Path(request["path"]), program)
+    return facts
+
+
+def _refuse_nan(path: Path, program: Program) -> None:
+    with zipfile.ZipFile(path) as archive:
+        for name, item in program.weights.items():
+            if item["tensor_meta"]["dtype"] == _FLOAT:
+                member = f"{program.root}/data/weights/{item['path_name']}"
+                try:
+                    raw = archive.read(member)
+                except (KeyError, zipfile.BadZipFile, EOFError, NotImplementedError, OSError) as error:
+                    raise InputError(
+                        f"its tensor {item['path_name']} is missing or damaged", hint="copy the file again"
+                    ) from error
+                values = np.frombuffer(raw, "<f4", count=len(raw) // 4)
+                if count := int(np.isnan(values).sum()):
+                    raise InputError(NAN.format(count=count, name=name), hint=NAN_HINT)
 
 
 def describe(program: Program) -> dict[str, Any]:

@@ -76,7 +76,7 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int, str]] = {
     "bytes that are no model": (
         lambda f: (f / "bad.keras").write_bytes(os.urandom(99)), ("push", "bad.keras"), 1, "bad.keras: the suffix says"
     ),
-    "a folder for a model": (_nothing, ("push", "."), 2, ".: not a file"),
+    "a folder for a model": (_nothing, ("push", "."), 2, ".: a folder, but no SavedModel"),
     "a pipe for a model": (lambda f: os.mkfifo(f / "bad.tflite"), ("push", "bad.tflite"), 2, "bad.tflite: not a file"),
     "a name that is too long": (_nothing, ("push", "a" * 300), 1, "File name too long"),
     "a name with a line feed, an escape and a wrong byte": (

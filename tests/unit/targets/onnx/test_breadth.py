@@ -229,3 +229,27 @@ def test_over_two_gigabytes_is_refused_before_it_is_read(tmp_path: Path, monkeyp
     monkeypatch.setattr(inspect, "MAX_PROTO", path.stat().st_size + 10)
     with pytest.raises(InputError, match="with its external data: over 2 GB"):
         registry.inspect(path)
+
+
+# ── weights that are no numbers ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_nan_weights_are_refused_and_infinite_masks_are_not(tmp_path: Path, external: bool) -> None:
+    def spoil(value: float) -> Callable[[Any], None]:
+        def change(model: Any) -> None:
+            tensor = next(t for t in model.graph.initializer if t.name == "dense")
+            values = numpy_helper.to_array(tensor).copy()
+            values[1, 2] = value
+            tensor.CopyFrom(numpy_helper.from_array(values, "dense"))
+
+        return change
+
+    path = detector(tmp_path / "m.onnx", [1, 3, 8, 8], change=spoil(float("nan")))
+    if external:
+        model = onnx.load(str(path))
+        onnx.save_model(model, str(path), save_as_external_data=True, location="m.data", size_threshold=8)
+    with pytest.raises(InputError, match="1 of the weights 'dense' are NaN") as caught:
+        registry.inspect(path)
+    assert "earlier checkpoint" in str(caught.value.hint)
+    registry.inspect(detector(tmp_path / "m.onnx", [1, 3, 8, 8], change=spoil(float("-inf"))))

@@ -176,6 +176,17 @@ def test_a_tensor_that_is_missing_is_named(models: Path, tmp_path: Path) -> None
     )
     with pytest.raises(InputError, match="tensor weight_1 is missing"):
         archive.rewrite(bad, archive.read(bad), tmp_path / "safe.pt2")
+    with pytest.raises(InputError, match="tensor weight_1 is missing"):
+        registry.inspect(bad)
+
+
+def test_weights_that_are_no_numbers_are_refused(models: Path, tmp_path: Path) -> None:
+    nan = np.full(4, np.nan, np.float32).tobytes()
+    bad = torch_models.rewrite(
+        models / "net.pt2", tmp_path / "bad.pt2", lambda name, data: nan if name.endswith("weight_1") else data
+    )
+    with pytest.raises(InputError, match=r"4 of the weights 'conv\.bias' are NaN"):
+        registry.inspect(bad)
 
 
 # ── converting ───────────────────────────────────────────────────────────────────────────────────────────────────────
