@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeship.cli.options import with_output
+from edgeship.cli.options import preparation, preparation_options, with_output
 from edgeship.cli.output import Output, Pairs
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
               help="Samples to fine-tune with; with labels, or the model teaches itself.")  # fmt: skip
 @click.option("--evaluation", type=click.Path(path_type=Path), default=None, metavar="DATA",
               help="Samples to judge with; without it a seeded fifth of --data is held out.")  # fmt: skip
+@preparation_options
 @click.option("--output", required=True, type=click.Path(path_type=Path), metavar="FILE",
               help="The .keras file to write; its recipe goes beside it.")  # fmt: skip
 @click.option("--amount", type=float, default=None, metavar="SHARE",
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 def prune(
     out: Output, model: Path, data: Path, evaluation: Path | None, output: Path, amount: float | None,
     speedup: float | None, method: str, epochs: int, rate: float, seed: int, max_drop: float,
-    max_class_drop: float | None,
+    max_class_drop: float | None, stated: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Make a Keras model smaller and faster by taking out what matters least.
 
@@ -62,9 +63,12 @@ def prune(
     keeping.check_output(output, [model])
     source = registry.inspect(model)
     make.check(source)
-    samples = dataset.load(data, source)
-    judged = None if evaluation is None else dataset.load(evaluation, source)
+    prepared = preparation(stated)
     with out.reporter() as reporter:
+        samples = dataset.load(data, source, preparation=prepared, reporter=reporter)
+        judged = None
+        if evaluation is not None:
+            judged = dataset.load(evaluation, source, preparation=prepared, reporter=reporter)
         tuned = make.prune(
             source, plan, samples, tuning.work_folder(), reporter, evaluation=judged, what=str(data)
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeship.cli.options import with_output
+from edgeship.cli.options import preparation, preparation_options, with_output
 from edgeship.cli.output import Lines, Output, Pairs, Table
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgeship.optimize.search.pick import Budget
     from edgeship.optimize.search.run import Found, Request
     from edgeship.optimize.search.save import Saved
+    from edgeship.preparation import Preparation
     from edgeship.reporter import Reporter
 
 _PRECISIONS = ["float32", "float16", "dynamic", "int8-weights", "int8", "int16x8"]
@@ -32,6 +33,7 @@ _PRECISIONS = ["float32", "float16", "dynamic", "int8-weights", "int8", "int16x8
               help="Representative data to calibrate with; the project's by default.")  # fmt: skip
 @click.option("--evaluation", type=click.Path(path_type=Path), default=None, metavar="DATA",
               help="Data to judge with; without it a seeded fifth of --data is held out.")  # fmt: skip
+@preparation_options
 @click.option("--profile", "board", default=None, metavar="NAME", help="The board that the variant is for.")
 @click.option("--on", "device", default=None, metavar="DEVICE",
               help="Time candidates on this device of the project, beside what it serves.")  # fmt: skip
@@ -57,7 +59,7 @@ def optimize(
     device: str | None, precisions: tuple[str, ...], formats: tuple[str, ...], max_drop: float | None,
     max_class_drop: float | None,
     max_latency: str | None, max_size: str | None, metric: str | None, strict: bool, jobs: int | None,
-    output: Path | None,
+    output: Path | None, stated: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Search the best variant of a model that meets a budget.
 
@@ -79,7 +81,8 @@ def optimize(
     budget = _budget(project, max_drop, max_class_drop, max_latency, max_size, strict=strict)
     folder = output or Path(f"{model.stem}-optimized")
     source = registry.inspect(model)
-    calibration, judged = _data(project, source, data, evaluation)
+    with out.reporter() as reporter:
+        calibration, judged = _data(project, source, data, evaluation, preparation(stated, project), reporter)
     for doubt in () if calibration is None else dataset.doubts(calibration, judged):
         out.say(doubt)
     save.check_folder(folder)
@@ -127,8 +130,9 @@ def _budget(
 
 
 def _data(
-    project: Project | None, source: ModelFacts, data: Path | None, evaluation: Path | None
-) -> tuple[Dataset | None, Dataset]:
+    project: Project | None, source: ModelFacts, data: Path | None, evaluation: Path | None,
+    prepared: Preparation, reporter: Reporter,
+) -> tuple[Dataset | None, Dataset]:  # fmt: skip
     """Calibration and evaluation data; a fifth is held out where there is one file. Raises UsageError, InputError."""
     from edgeship import dataset
     from edgeship.errors import UsageError
@@ -138,15 +142,19 @@ def _data(
     if representative is None and judging is None:
         raise UsageError(
             "there is no data to calibrate and to judge with",
-            hint="--data FILE.npz: 200 samples or more, named like the model's inputs, and labels where there are any",
+            hint="--data DATA: 200 samples or more, with labels where there are any; an .npz, a folder of images or "
+            "WAV files, a .csv, or module:function",
         )
+
+    def load(path: Path) -> Dataset:
+        classes = () if project is None else project.model.labels
+        return dataset.load(path, source, preparation=prepared, classes=classes, reporter=reporter)
+
     if representative is None:
         assert judging is not None
-        return None, dataset.load(judging, source)
-    everything = dataset.load(representative, source)
-    if judging is not None:
-        return everything, dataset.load(judging, source)
-    return dataset.split(everything)
+        return None, load(judging)
+    everything = load(representative)
+    return (everything, load(judging)) if judging is not None else dataset.split(everything)
 
 
 def _request(
@@ -161,7 +169,8 @@ def _request(
     cache = platformdirs.user_cache_path("edgeship") / "variants" if project is None else project.state / "variants"
     return Request(
         source, chosen, calibration, judged, budget, cache, Wish(formats, precisions),
-        metric or (project.data.metric if project else None), tuple(project.model.labels) if project else (),
+        metric or (project.data.metric if project else None),
+        (tuple(project.model.labels) if project else ()) or judged.classes,
     )  # fmt: skip
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from edgeship.dataset.samples import Array, Dataset
 from edgeship.errors import InputError, MissingExtra, UsageError
 from edgeship.model import ModelFacts
 from edgeship.preparation import Preparation
-from edgeship.reporter import Reporter
+from edgeship.reporter import Reporter, Step
 from edgeship.runtime.manifest import TensorSpec
 
 _KINDS = (
@@ -67,7 +69,7 @@ def read(
 ) -> Dataset:  # fmt: skip
     """As `load`, for inputs that are known without the model file: those of what a device serves."""
     check_file(path)
-    data = _read(path, specs, preparation or Preparation(), classes)
+    data = _read(path, specs, preparation or Preparation(), classes, reporter or Reporter())
     prepared = (data.preparation or {}).get("kind") in listing.KINDS.values()
     if reporter is not None and not prepared and preparation not in (None, Preparation()):
         reporter.note(f"{path}: arrays are taken as they are; the preparation is for images and recordings")
@@ -79,20 +81,24 @@ def read(
     return data
 
 
-def _read(path: Path, specs: Sequence[TensorSpec], preparation: Preparation, classes: Sequence[str]) -> Dataset:
+def _read(
+    path: Path, specs: Sequence[TensorSpec], preparation: Preparation, classes: Sequence[str], reporter: Reporter
+) -> Dataset:  # fmt: skip
     if function.is_function(path):
         return function.read(path, specs)
     if path.is_dir():
-        return _of_files(listing.of_folder(path, classes), specs, preparation)
+        return _of_files(listing.of_folder(path, classes), specs, preparation, reporter)
     if path.suffix.lower() != ".csv":
         return archive.read(path, specs)
     found = table.columns(path)
     if found.file is not None:
-        return _of_files(table.files(path, found, classes), specs, preparation)
+        return _of_files(table.files(path, found, classes), specs, preparation, reporter)
     return table.numbers(path, found, specs, classes)
 
 
-def _of_files(files: Listing, specs: Sequence[TensorSpec], preparation: Preparation) -> Dataset:
+def _of_files(
+    files: Listing, specs: Sequence[TensorSpec], preparation: Preparation, reporter: Reporter
+) -> Dataset:  # fmt: skip
     """The samples of files, read in a child process."""
     if len(specs) != 1:
         raise UsageError(
@@ -107,11 +113,15 @@ def _of_files(files: Listing, specs: Sequence[TensorSpec], preparation: Preparat
         "kind": files.kind, "root": str(files.root.resolve()), "files": files.files, "spec": spec.encode(),
         "preparation": preparation.encode(),
     }  # fmt: skip
+    step = Step("read", str(files.root))
+    reporter.started(step)
     with child.workspace() as work:
-        answer = child.run(
-            "edgeship.dataset.decode", request, work, limits=LIMITS, subject=str(files.root), failure=InputError
-        )
+        with _watched(work / SAMPLES, spec.nbytes, len(files.files), step, reporter):
+            answer = child.run(
+                "edgeship.dataset.decode", request, work, limits=LIMITS, subject=str(files.root), failure=InputError
+            )
         samples = _samples(work / SAMPLES, spec)
+    reporter.finished(step, f"{len(files.files)} {files.kind}")
     file_of = np.repeat(np.arange(len(files.files), dtype=np.int32), answer["counts"])
     if len(file_of) != len(samples):
         raise InputError(f"{files.root}: {len(samples)} samples were made, {len(file_of)} counted")
@@ -123,6 +133,25 @@ def _of_files(files: Listing, specs: Sequence[TensorSpec], preparation: Preparat
         preparation=answer["preparation"],
     )
     return archive.describe(str(files.root), data, {name: array[file_of] for name, array in files.about.items()})
+
+
+@contextlib.contextmanager
+def _watched(path: Path, size: int, total: int, step: Step, reporter: Reporter) -> Iterator[None]:
+    """Tell how far a child is, by the size of the file that it writes; `size` is that of one sample."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.25):
+            with contextlib.suppress(FileNotFoundError):
+                reporter.progress(step, min(total, path.stat().st_size // size), total)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _samples(path: Path, spec: TensorSpec) -> Array:

@@ -149,7 +149,7 @@ class WavReader:
         if self._stated is None and self._found not in (None, rate):
             raise InputError(
                 f"{rate} Hz, the recordings before it have {self._found}",
-                hint="state the model's rate: sample_rate = 16000 in [data.preparation], or --prepare",
+                hint="state the model's rate: sample_rate in [data.preparation], or --prepare sample_rate=16000",
             )
         self._found = self._found or rate
         mono = self._resample(samples.mean(axis=1, dtype=np.float64), rate)

@@ -118,7 +118,7 @@ def test_rates_that_differ_are_refused_where_none_is_stated(tmp_path: Path) -> N
     assert (reader.says()["sample_rate"], reader.says()["resampling"]) == (16000, "none")
     with pytest.raises(InputError, match="8000 Hz, the recordings before it have 16000") as caught:
         reader.read(wav(tmp_path / "b.wav", tone(100), 8000))
-    assert "sample_rate = 16000" in str(caught.value.hint)
+    assert "--prepare sample_rate=16000" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("pair", ["normalize=0..1", "normalize=imagenet", "mean=0.5", "std=2"])
