@@ -83,8 +83,10 @@ def optimize(
     source = registry.inspect(model)
     with out.reporter() as reporter:
         calibration, judged = _data(project, source, data, evaluation, preparation(stated, project), reporter)
-    for doubt in () if calibration is None else dataset.doubts(calibration, judged):
-        out.say(doubt)
+    if calibration is not None:
+        dataset.check_scale(calibration, judged)
+        for doubt in dataset.doubts(calibration, judged):
+            out.say(doubt)
     save.check_folder(folder)
     request = _request(
         project, source, chosen, calibration, judged, budget, formats=formats, precisions=precisions, metric=metric

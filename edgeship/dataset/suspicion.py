@@ -20,33 +20,47 @@ FEW = 50  # samples
 _VALUES = 1_000_000  # that a quantile looks at, of each array
 
 
-def doubts(calibration: Dataset, evaluation: Dataset) -> tuple[str, ...]:
-    """What a person should know of two sets that belong together, one sentence each.
+def check_scale(calibration: Dataset, evaluation: Dataset) -> None:
+    """Raise InputError where a float input has another scale in one than in the other."""
+    for name in calibration.inputs:
+        if _ratio(name, calibration, evaluation) > REFUSED:
+            raise InputError(
+                _ranges(name, calibration, evaluation), hint="prepare both in the same way, as in training"
+            )
 
-    Raises:
-        InputError: a float input has another scale in one than in the other.
-    """
+
+def doubts(calibration: Dataset, evaluation: Dataset) -> tuple[str, ...]:
+    """What a person should know of two sets that belong together, one sentence each."""
     return (
-        *(note for name in calibration.inputs for note in _ranges(name, calibration, evaluation)),
+        *(
+            f"{_ranges(name, calibration, evaluation)}: were they prepared in the same way?"
+            for name in calibration.inputs
+            if _ratio(name, calibration, evaluation) > ODD or _signs_differ(name, calibration, evaluation)
+        ),
         *_alone("calibration", calibration),
         *_alone("evaluation", evaluation),
         *_shared(calibration, evaluation),
     )
 
 
-def _ranges(name: str, calibration: Dataset, evaluation: Dataset) -> list[str]:
+def _ranges(name: str, calibration: Dataset, evaluation: Dataset) -> str:
+    one, other = calibration.inputs[name], evaluation.inputs[name]
+    return f"input {name!r}: calibration data is {_range(one)}, evaluation data {_range(other)}"
+
+
+def _ratio(name: str, calibration: Dataset, evaluation: Dataset) -> float:
+    """Of the typical magnitudes of a float input, the larger to the smaller; 1 for integers."""
     one, other = calibration.inputs[name], evaluation.inputs[name]
     if one.dtype.kind != "f":
-        return []
-    what = f"input {name!r}: calibration data is {_range(one)}, evaluation data {_range(other)}"
-    sizes = sorted([_magnitude(one), _magnitude(other)])
-    ratio = 1.0 if sizes[1] == 0 else np.inf if sizes[0] == 0 else sizes[1] / sizes[0]
-    if ratio > REFUSED:
-        raise InputError(what, hint="prepare both in the same way, as in training")
-    signs = [bool((array < 0).mean() > 0.05) for array in (_some(one), _some(other))]
-    if ratio > ODD or signs[0] != signs[1]:
-        return [f"{what}: were they prepared in the same way?"]
-    return []
+        return 1.0
+    small, large = sorted([_magnitude(one), _magnitude(other)])
+    return 1.0 if large == 0 else np.inf if small == 0 else large / small
+
+
+def _signs_differ(name: str, calibration: Dataset, evaluation: Dataset) -> bool:
+    """Whether negative values are common in one and rare in the other."""
+    one, other = (bool((_some(data.inputs[name]) < 0).mean() > 0.05) for data in (calibration, evaluation))
+    return one != other and calibration.inputs[name].dtype.kind == "f"
 
 
 def _alone(role: str, data: Dataset) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeship.dataset import Dataset, doubts
+from edgeship.dataset import Dataset, check_scale, doubts
 from edgeship.dataset.samples import Array
 from edgeship.errors import InputError
 
@@ -15,6 +15,7 @@ def pixels(seed: int, n: int = 60) -> Array:
 
 
 def pair(one: Array, other: Array) -> tuple[str, ...]:
+    check_scale(Dataset({"image": one}), Dataset({"image": other}))
     return doubts(Dataset({"image": one}), Dataset({"image": other}))
 
 
@@ -28,9 +29,13 @@ def test_two_sets_of_one_preparation_raise_no_doubt() -> None:
 def test_another_scale_is_refused_with_both_ranges() -> None:
     with pytest.raises(InputError, match="calibration data is 0 to 255, evaluation data 0 to 1") as caught:
         pair(pixels(0), pixels(1) / 255)
-    assert "same way" in str(caught.value.hint)
+    assert "the same way" in str(caught.value.hint)
     with pytest.raises(InputError, match="calibration data is -1 to 1, evaluation data 0 to 255"):
         pair(pixels(0) / 127.5 - 1, pixels(1))
+    (doubt,) = doubts(Dataset({"image": pixels(0) / 100}), Dataset({"image": pixels(1)}))
+    assert doubt.endswith(
+        "calibration data is 0 to 2.55, evaluation data 0 to 255: were they prepared in the same way?"
+    )
 
 
 def test_one_outlier_does_not_decide() -> None:
