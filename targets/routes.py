@@ -130,14 +130,17 @@ def prepares(source: ModelFacts) -> bool:
     return source.format in FRAMEWORKS
 
 
-def prepare(source: ModelFacts, data: Sequence[Dataset], folder: Path) -> None:
+def prepare(
+    source: ModelFacts, data: Sequence[Dataset], folder: Path, formats: Sequence[str] | None = None
+) -> None:  # fmt: skip
     """Make in one go what a framework that is slow to start will be asked for: call it before `build` and the check.
 
-    One child makes all float models and the answers to each of `data`; where the engine runs the source there is
-    nothing to do. Raises ConversionError, InputError, MissingExtra.
+    One child makes the float models of `formats`, by default all, and the answers to each of `data`; where the engine
+    runs the source there is nothing to do. Raises ConversionError, InputError, MissingExtra.
     """
     if (framework := FRAMEWORKS.get(source.format)) is not None:
-        framework.prepare(source, data, folder)
+        wanted = None if formats is None else [name for name in formats if name in framework.formats]
+        framework.prepare(source, data, folder, formats=wanted)
 
 
 def answers(source: ModelFacts, data: Dataset, folder: Path, reporter: Reporter) -> dict[str, FloatArray]:

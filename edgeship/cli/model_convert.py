@@ -137,6 +137,7 @@ def _data(made: Converted, scheme: Scheme) -> dict[str, Any]:
         "scheme": scheme.encode(), "bytes": variant.bytes, "sha256": variant.sha256, "int8_share": variant.int8_share,
         "inputs": [t.encode() for t in variant.inputs], "outputs": [t.encode() for t in variant.outputs],
         "notes": list(variant.notes), "cached": variant.cached,
+        "compared_on": made.compared_on or None, "compared": None if made.gate is None else made.gate.reason,
     }  # fmt: skip
 
 
@@ -151,7 +152,14 @@ def _human(made: Converted, scheme: Scheme) -> Pairs:
             ("size", f"{human_bytes(variant.bytes)}, {ratio:.0%} of the source's {human_bytes(made.source.bytes)}"),
             ("inputs", [f"{t.name}  {t.dtype} {list(t.shape)}" for t in variant.inputs]),
             ("outputs", [f"{t.name}  {t.dtype} {list(t.shape)}" for t in variant.outputs]),
+            ("compared", _compared(made)),
             ("recipe", made.recipe_path),
             *([("notes", list(variant.notes))] if variant.notes else []),
         ]
     )
+
+
+def _compared(made: Converted) -> str:
+    if made.gate is None:
+        return "with nothing: give --data to compare its answers with the source's"
+    return f"with the source on {made.gate.samples} samples of {made.compared_on}: {made.gate.reason}"

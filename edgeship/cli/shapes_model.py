@@ -80,3 +80,5 @@ class ModelConverted(Record):
     outputs: list[Tensor]
     notes: list[str]
     cached: bool = Field(description="it was made before and taken from the cache")
+    compared_on: str | None = Field(default=None, description="data or noise; null where nothing was compared")
+    compared: str | None = Field(default=None, description="how near its answers are to the source's, in words")

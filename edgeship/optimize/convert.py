@@ -12,18 +12,23 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 
 from edgeship import dataset
+from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, UsageError
 from edgeship.model import ModelFacts
+from edgeship.optimize import gate
+from edgeship.optimize.gate import GateVerdict
 from edgeship.preparation import Preparation
 from edgeship.reporter import Reporter, Step
-from edgeship.targets import registry
+from edgeship.targets import registry, routes
 from edgeship.targets.base import Variant
 from edgeship.targets.scheme import Scheme
 
 RECIPE_SUFFIX = ".recipe.json"
+COMPARED = 32  # samples that a variant is compared with its source on
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Converted:
     variant: Variant
     path: Path
     recipe_path: Path
+    gate: GateVerdict | None  # None where there was nothing to compare with
+    compared_on: str  # data, noise, or "" where nothing was compared
 
 
 def cache_folder() -> Path:
@@ -71,19 +78,48 @@ def convert(
         UsageError: it cannot be built so, calibration data is missing, or the output is a folder or the source itself.
         InputError: the data does not fit the model.
         ConversionError: a converter failed, made less than was asked for, or the output cannot be written.
+        GateError: what was made does not compute what the source does; nothing is written.
     """
     _check_output(source, output)
+    folder = folder or cache_folder()
     samples = None
     if data is not None:
         samples = dataset.load(data, source, preparation=preparation, reporter=reporter)
     step = Step("convert", f"{format} {scheme.name}")
     reporter.started(step)
-    made = registry.target(format).build(source, scheme, samples, folder or cache_folder(), reporter)
+    compared, on = _compared(source, scheme, samples)
+    if routes.prepares(source) and routes.unreachable(source.format, format) is None:
+        routes.prepare(source, [] if compared is None else [compared], folder, [format])
+    made = registry.target(format).build(source, scheme, samples, folder, reporter)
+    verdict = None
+    if compared is not None:
+        verdict = gate.check(source, made, compared, reporter)
+        verdict.require(f"{source.path}: {format} {scheme.name}")
     recipe = output.with_name(output.name + RECIPE_SUFFIX)
     write(made.path, output)
     write(made.recipe_path, recipe)
     reporter.finished(step, f"{output}{' (made before)' if made.cached else ''}")
-    return Converted(source, made, output, recipe)
+    return Converted(source, made, output, recipe, verdict, on)
+
+
+def _compared(source: ModelFacts, scheme: Scheme, samples: Dataset | None) -> tuple[Dataset | None, str]:
+    """(the samples that source and variant are compared on, what they are).
+
+    Real data where there is some. A conversion that changes no number must agree on anything, so noise does. How good a
+    quantization is shows on real data alone: without it nothing is compared.
+    """
+    if samples is not None:
+        return Dataset(samples.take(COMPARED, 0).inputs), "data"
+    if scheme.precision != source.precision:
+        return None, ""
+    rng = np.random.default_rng(0)
+    inputs = {
+        spec.name: rng.uniform(-1, 1, (COMPARED, *spec.shape)).astype(np.float32)
+        if spec.scale or spec.dtype.startswith("float")
+        else rng.integers(0, 2, (COMPARED, *spec.shape)).astype(spec.dtype)
+        for spec in source.inputs
+    }
+    return Dataset(inputs), "noise"
 
 
 def write(file: Path, output: Path) -> None:

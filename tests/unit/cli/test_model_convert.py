@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeship.optimize import convert
+from edgeship.reporter import Reporter
 from edgeship.targets import registry
 from edgeship.targets.base import Recipe
 from tests.simulators import inline, media, models
 from tests.simulators.commandline import run, run_error, run_json
+
+GATE = 6  # the exit code
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +119,35 @@ def test_inspection_counts_macs_memory_layers_and_boards(tmp_path: Path) -> None
     assert "640 MACs" in shown
     assert "2.6 kB weights + 296 B activations" in shown
     assert "raspberry-pi-zero-2-w" in shown
+
+
+def test_a_conversion_is_compared_with_its_source_on_noise_and_a_quantization_on_data(
+    tmp_path: Path, data: str
+) -> None:  # fmt: skip
+    models.tiny_onnx(tmp_path / "m.onnx", "float32")
+    plain = run_json("model.convert", "model", "convert", "m.onnx", "--output", "c.onnx")
+    assert (plain["compared_on"], "dB" in plain["compared"] or "equal" in plain["compared"]) == ("noise", True)
+    made = run_json("model.quantize", "model", "quantize", "m.onnx", "--data", data, "--output", "q.onnx")
+    assert made["compared_on"] == "data"
+    loose = run_json(
+        "model.quantize", "model", "quantize", "m.onnx", "--precision", "int8-weights", "--output", "w.onnx"
+    )
+    assert (loose["compared_on"], loose["compared"]) == (None, None)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--data", "data.npz")])
+def test_what_answers_otherwise_than_its_source_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, arguments: tuple[str, ...]
+) -> None:
+    models.tiny_tflite(tmp_path / "m.tflite", "float32")
+    wrong = registry.inspect(models.tiny_tflite(tmp_path / "wrong.tflite", "float32", bad=True).path)
+    target = registry.target("tflite")
+    variant = target.as_is(wrong, convert.cache_folder(), Reporter())
+    monkeypatch.setattr(type(target), "build", lambda *_: variant)  # a converter that makes another model of it
+    error = run_error("model", "convert", "m.tflite", "--output", "q.tflite", *arguments, exit_code=GATE)
+    assert "does not compute what its source does" in error["message"]
+    assert "layout" in error["hint"]
+    assert not (tmp_path / "q.tflite").exists()
 
 
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,16 +59,19 @@ def test_what_a_framework_is_started_for_goes_to_the_framework(tmp_path: Path, m
     asked: list[str] = []
 
     class Fake:
+        formats = ("onnx",)
+
         def answers(self, source: Any, data: Any, folder: Path) -> dict[str, Any]:
             asked.append("answers")
             return {"y": np.zeros((2, 1, 3), np.float32)}
 
-        def prepare(self, source: Any, data: Any, folder: Path) -> None:
-            asked.append("prepare")
+        def prepare(self, source: Any, data: Any, folder: Path, *, formats: Any) -> None:
+            asked.append(f"prepare {formats}")
 
     monkeypatch.setattr(routes, "FRAMEWORKS", {"fake": Fake()})
     facts = replace(registry.inspect(tiny_onnx(tmp_path / "m.onnx").path), format="fake")
     assert routes.prepares(facts)
     routes.prepare(facts, [], tmp_path)
+    routes.prepare(facts, [], tmp_path, ["tflite", "onnx"])
     assert list(routes.answers(facts, Dataset({}), tmp_path, Reporter())) == ["y"]
-    assert asked == ["prepare", "answers"]
+    assert asked == ["prepare None", "prepare ['onnx']", "answers"]

@@ -130,3 +130,22 @@ def test_archives_that_are_no_model_are_refused(tmp_path: Path, monkeypatch: pyt
 def test_names_are_made_plain() -> None:
     assert plain_name("a/b:0") == "a_b_0"
     assert plain_name("") == "_"
+
+
+def test_nan_weights_are_refused_by_name(tmp_path: Path) -> None:
+    import h5py
+    import numpy as np
+
+    def weights(value: float) -> bytes:
+        with h5py.File(tmp_path / "w.h5", "w") as file:
+            file["layers/dense/vars/0"] = np.full((8, 3), 0.5, np.float32)
+            file["layers/dense/vars/1"] = np.array([1, value, 3], np.float32)
+            file["optimizer/vars/0"] = np.full(5, np.nan, np.float32)  # of no concern
+        return (tmp_path / "w.h5").read_bytes()
+
+    config = sequential(given([None, 8]), DENSE)
+    sound = write(tmp_path / "m.keras", config, model__weights__h5=weights(2.0))
+    assert inspect.perform({"path": str(sound)}, tmp_path)["parameters"] == 27
+    bad = write(tmp_path / "bad.keras", config, model__weights__h5=weights(float("nan")))
+    with pytest.raises(InputError, match="1 of the weights 'layers/dense/vars/1' are NaN"):
+        inspect.perform({"path": str(bad)}, tmp_path)

@@ -27,7 +27,7 @@ def spoiled(path: Path, value: float) -> Path:
 
 def test_nan_weights_are_refused_and_infinite_ones_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inline.patch(monkeypatch)
-    with pytest.raises(InputError, match="1 of the weights '.+' are NaN") as caught:
+    with pytest.raises(InputError, match=r"1 of the weights '.+' are NaN") as caught:
         registry.inspect(spoiled(tmp_path / "m.tflite", float("nan")))
     assert "earlier checkpoint" in str(caught.value.hint)
     registry.inspect(spoiled(tmp_path / "m.tflite", float("inf")))
