@@ -78,7 +78,7 @@ class ProgressReporter(Reporter):
                 bars.update(task, completed=max(done, before), total=total or None)
 
     def finished(self, step: Step, summary: str, data: Mapping[str, Any] | None = None) -> None:
-        """The line of a step."""
+        """The line of a step; `data["passed"]` false: it came to its end and said no."""
         with self._lock:
             now = time.monotonic()
             seconds = now - self._open.pop(step, now)
@@ -87,7 +87,8 @@ class ProgressReporter(Reporter):
                 self._bars.remove_task(task)
             if not self._tasks:
                 self._stop_bars()
-            self._write(Painted("✓", "green"), step_line(step, summary, seconds, data))
+            mark = Painted("✗", "red") if (data or {}).get("passed") is False else Painted("✓", "green")
+            self._write(mark, step_line(step, summary, seconds, data))
 
     def note(self, text: str) -> None:
         """A line of its own."""

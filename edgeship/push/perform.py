@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from edgeship import dataset, libraries
 from edgeship.bench import device as bench
@@ -23,10 +24,11 @@ from edgeship.deploy.device import Device
 from edgeship.deploy.fleet_run import fleet_run, raise_for
 from edgeship.deploy.perform import Deployed
 from edgeship.deploy.store import Store
-from edgeship.errors import GateError, UsageError
+from edgeship.errors import GateError, InputError, UsageError
 from edgeship.optimize import golden, quality
 from edgeship.optimize.quality import Verdict
 from edgeship.profile import Profile
+from edgeship.push import rescue
 from edgeship.push.plan import Build, Options, Plan, size_error
 from edgeship.push.rollout import Rollout
 from edgeship.release.build import Draft, DraftVariant, PublishedRelease, publish
@@ -75,8 +77,7 @@ class Performer:
         made: dict[str, tuple[Variant, Verdict | None]] = {}
         for build in plan.builds:  # two builds of one name differ in threads alone
             if build.name not in made:
-                variant = self._convert(plan, build, calibration)
-                made[build.name] = variant, self._check(plan, build, variant, evaluation)
+                made[build.name] = self._make(plan, build, calibration, evaluation)
         drafts = [self._draft(plan, build, evaluation, *made[build.name]) for build in plan.builds]
         release = self._publish(plan, drafts)
         rollout = Rollout(
@@ -89,6 +90,36 @@ class Performer:
         raise_for(outcomes)
         verdicts = {name: verdict for name, (_, verdict) in made.items() if verdict is not None}
         return Result(release, verdicts, tuple(o.result for o in outcomes if o.result is not None))
+
+    def _make(
+        self, plan: Plan, build: Build, calibration: Dataset | None, evaluation: Dataset
+    ) -> tuple[Variant, Verdict | None]:  # fmt: skip
+        """The variant of a build, checked; where the plain one breaks the budget, the best that a search finds."""
+        variant = self._convert(plan, build, calibration)
+        verdict = self._check(plan, build, variant, evaluation)
+        if verdict is None or self._holds(verdict):
+            return variant, verdict
+        row = None
+        if rescue.worth(plan.source, build, calibration):
+            row = rescue.search(self._project, plan.source, build, calibration, evaluation, self._options.strict,
+                                self._profiles[build.profiles[0]], self._reporter)  # fmt: skip
+        if row is None:
+            self._refuse(plan, build, verdict)
+        return row.variant, row.verdict
+
+    def _holds(self, verdict: Verdict) -> bool:
+        return verdict.passed and (verdict.proven or not self._options.strict)
+
+    def _refuse(self, plan: Plan, build: Build, verdict: Verdict) -> NoReturn:
+        """Raise GateError."""
+        self._store.audit("check.refused", plan.model, {"variant": build.name, "summary": verdict.summary})
+        if verdict.gate is not None:
+            verdict.gate.require(build.name)
+        raise GateError(
+            f"{build.name} breaks the budget: {verdict.summary}",
+            hint="look at the calibration data (same scale and preparation as in training?), try another "
+            "precision, or change [budget]; --skip-check pushes it all the same and is recorded",
+        )
 
     def _prepare(self, plan: Plan, evaluation: Dataset) -> None:
         """What TensorFlow is started for, once for all variants; a line of its own, since it takes the longest."""
@@ -123,9 +154,17 @@ class Performer:
             )
         samples = self._load(evaluation, plan)
         if calibration is not None:
-            for doubt in dataset.doubts(calibration, samples):
-                self._reporter.note(doubt)
+            self._doubt(calibration, samples)
         return calibration, samples
+
+    def _doubt(self, calibration: Dataset, evaluation: Dataset) -> None:
+        """Say what is odd about the data. Whether it does harm is for the check to say, and that can be skipped."""
+        try:
+            doubts = dataset.doubts(calibration, evaluation)
+        except InputError as error:
+            doubts = (f"{error}: {error.hint}",)
+        for doubt in doubts:
+            self._reporter.note(doubt)
 
     def _load(self, path: Path, plan: Plan) -> Dataset:
         return dataset.load(
@@ -162,16 +201,8 @@ class Performer:
             plan.source, variant, evaluation, self._project.budget, threads=build.threads, reporter=self._reporter,
             metric=self._project.data.metric, labels=self._project.model.labels,
         )  # fmt: skip
-        if not verdict.passed or (self._options.strict and not verdict.proven):
-            self._store.audit("check.refused", plan.model, {"variant": build.name, "summary": verdict.summary})
-            if verdict.gate is not None:
-                verdict.gate.require(build.name)
-            raise GateError(
-                f"{build.name} breaks the budget: {verdict.summary}",
-                hint="look at the calibration data (same scale and preparation as in training?), try another "
-                "precision, or change [budget]; --skip-check pushes it all the same and is recorded",
-            )
-        self._reporter.finished(step, verdict.summary, {"drop": verdict.drop, "samples": verdict.samples})
+        data = {"drop": verdict.drop, "samples": verdict.samples, "passed": self._holds(verdict)}
+        self._reporter.finished(step, verdict.summary, data)
         return verdict
 
     def _draft(

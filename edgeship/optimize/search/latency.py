@@ -19,7 +19,6 @@ from edgeship.bench import host, source
 from edgeship.bench.protocol import BenchOptions
 from edgeship.bench.record import Record
 from edgeship.dataset import Dataset
-from edgeship.errors import EdgeshipError
 from edgeship.targets import cache
 from edgeship.targets.base import Variant
 
@@ -118,18 +117,15 @@ class Host:
         return Latency(**{**facts, "interval_us": (float(low), float(high))})
 
 
-def time_all(
-    stopwatch: Stopwatch, variants: Mapping[str, Variant]
-) -> tuple[dict[str, Latency], dict[str, str]]:  # fmt: skip
-    """Time each variant; (name -> latency, name -> why there is none)."""
-    found: dict[str, Latency] = {}
-    missing: dict[str, str] = {}
-    for name, variant in variants.items():
-        if (why := stopwatch.refuses(variant)) is not None:
-            missing[name] = why
-            continue
-        try:
-            found[name] = stopwatch.time(variant)
-        except EdgeshipError as error:
-            missing[name] = str(error)
-    return found, missing
+class Untimed:
+    """No stopwatch: for a search in which latency decides nothing."""
+
+    place = "nowhere"
+
+    def refuses(self, variant: Variant) -> str | None:  # noqa: ARG002 - the shape of every stopwatch
+        """Always a reason."""
+        return "latency was not asked for"
+
+    def time(self, variant: Variant) -> Latency:
+        """Never called."""
+        raise AssertionError(variant)

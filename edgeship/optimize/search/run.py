@@ -15,10 +15,10 @@ from typing import Any
 
 from edgeship.bench import units
 from edgeship.dataset import Dataset
-from edgeship.errors import ConversionError
+from edgeship.errors import ConversionError, EdgeshipError
 from edgeship.model import ModelFacts
 from edgeship.optimize.quality import Verdict
-from edgeship.optimize.search import halving, latency, mixed, pick, store
+from edgeship.optimize.search import halving, mixed, pick, store
 from edgeship.optimize.search.candidate import Candidate, Refusal, Wish, first
 from edgeship.optimize.search.evaluate import SEED, Job, Limits, Outcome, work
 from edgeship.optimize.search.latency import Stopwatch
@@ -229,17 +229,20 @@ class Search:
             assert outcome.variant is not None
             assert outcome.verdict is not None
             row = Row(outcome.candidate, outcome.variant, outcome.verdict)
+            if (why := self._stopwatch.refuses(outcome.variant)) is not None:
+                rows.append(replace(row, untimed=why))
+                continue
             step = Step("time", outcome.candidate.name)
             self._reporter.started(step)
-            found, missing = latency.time_all(self._stopwatch, {row.candidate.name: row.variant})
-            row = replace(row, latency=found.get(row.candidate.name), untimed=missing.get(row.candidate.name))
-            text = row.untimed or ""
-            if row.latency is not None:
-                median, p95 = units.time(row.latency.median_us), units.time(row.latency.p95_us)
-                text = f"median {median}, p95 {p95} on {row.latency.place}"
-            data = row_data(outcome) | {"latency": None if row.latency is None else row.latency.encode()}
-            self._reporter.finished(step, text, data)
-            rows.append(row)
+            try:
+                found = self._stopwatch.time(outcome.variant)
+            except EdgeshipError as error:  # the other candidates may be timed all the same
+                rows.append(replace(row, untimed=str(error)))
+                self._reporter.finished(step, str(error).splitlines()[0], {"passed": False})
+                continue
+            text = f"median {units.time(found.median_us)}, p95 {units.time(found.p95_us)} on {found.place}"
+            self._reporter.finished(step, text, row_data(outcome) | {"latency": found.encode()})
+            rows.append(replace(row, latency=found))
         return rows
 
     def _tell(self, rows: Sequence[Row], decided: Pick) -> tuple[Tried, ...]:
