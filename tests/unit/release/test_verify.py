@@ -52,3 +52,22 @@ def test_expired_metadata_is_found(tmp_path: Path) -> None:
 
 def test_no_repository_is_a_problem_and_no_crash(tmp_path: Path) -> None:
     assert not verify(tmp_path).holds
+
+
+def test_a_flipped_byte_in_a_release_that_a_rollback_may_bring_back_is_found(tmp_path: Path) -> None:
+    repository = releases.repository(tmp_path)
+    first = releases.publish(repository, tmp_path / "1", version=1)
+    releases.publish(repository, tmp_path / "2", version=2)
+    network = first.manifest.variants[0].file.sha256
+
+    for sha, words in (
+        (first.manifest_sha256, "the manifest of digits release 1 is damaged"),
+        (network, f"blobs/{network} of digits release 1 is damaged"),
+    ):
+        path = repository.blob(sha)
+        good = path.read_bytes()
+        path.chmod(0o644)
+        path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        assert verify(repository.folder).problems == (f"{words}: its bytes are not the signed ones",)
+        path.write_bytes(good)
+    assert verify(repository.folder).holds
