@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ def device() -> None:
 
 @device.command()
 @click.argument("name")
-@click.argument("address", metavar="[USER@]HOST")
+@click.argument("address", metavar="[USER@]HOST[:PORT]")
 @click.option("--profile", "profile_name", required=True, help="Hardware profile: see edgeship profile list.")
 @click.option("--port", type=click.IntRange(1, 65535), default=None, help="SSH port.")
 @click.option(
@@ -66,7 +67,8 @@ def add(
     from edgeship.deploy.device import Device
     from edgeship.fleet import inventory
 
-    user, _, host = address.rpartition("@")
+    user, _, place = address.rpartition("@")
+    host, port = _host_and_port(place, port)
     found = profile.load(profile_name)
     wanted = Device(
         name=name,
@@ -94,6 +96,28 @@ def add(
         store.save_device(pinned)
     out.emit("device.add", record(pinned), _shown(pinned))
     out.say(f"next: edgeship push MODEL -l name={name}")
+
+
+def _host_and_port(place: str, port: int | None) -> tuple[str, int | None]:
+    """`pi.local:2222` and `[fe80::1]:2222` as `device show` prints them; `port` is what --port said.
+
+    Raises:
+        UsageError: the two name different ports, or it is none.
+    """
+    from edgeship.errors import UsageError
+
+    found = re.fullmatch(r"(?:\[(?P<v6>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::(?P<port>\d{1,9}))?", place)
+    if found is None:
+        return place, port
+    host = found["v6"] or found["name"]
+    if found["port"] is None:
+        return host, port
+    written = int(found["port"])
+    if not 0 < written < 65536:
+        raise UsageError(f"{place}: {written} is no port", hint="1 to 65535")
+    if port not in (None, written):
+        raise UsageError(f"{place} and --port {port} name different ports", hint="give one of them")
+    return host, written
 
 
 def _words(command: str) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def _read(path: Path, wanted: Sequence[str]) -> dict[str, Array]:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if not info.is_dir()}
             if not members:
-                raise InputError(f"{path}: no arrays in it")
+                raise InputError(f"{path}: no arrays in it", hint="write it with numpy.savez_compressed")
             if len(members) > MAX_ARRAYS:
                 raise InputError(f"{path}: {len(members)} arrays are over the limit of {MAX_ARRAYS}")
             total = sum(info.file_size for info in members.values())
@@ -136,7 +136,9 @@ def read_array(path: Path, name: str, file: IO[bytes], size: int) -> Array:
             raise ValueError("it ends early")
         return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: array {name!r} is damaged: {error}") from error
+        raise InputError(
+            f"{path}: array {name!r} is damaged: {error}", hint="write it again with numpy.savez_compressed"
+        ) from error
 
 
 def _assign(where: str, arrays: Mapping[str, Array], wanted: Sequence[str]) -> dict[str, Array]:

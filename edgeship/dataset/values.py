@@ -68,12 +68,18 @@ def as_labels(where: str, labels: Array, count: int) -> NDArray[np.int32]:
     if labels.shape != (count,):
         raise InputError(
             f"{where}: expected shape [{count}], got {list(labels.shape)}",
-            hint="class indices, not one-hot: labels.argmax(axis=1)" if labels.ndim == 2 else None,
+            hint="class indices, not one-hot: labels.argmax(axis=1)" if labels.ndim == 2 else "one label a sample",
         )
     if labels.dtype.kind not in "iuf" or not np.array_equal(labels, np.rint(labels)):
-        raise InputError(f"{where}: class indices (integers) are wanted, got {labels.dtype}")
+        raise InputError(
+            f"{where}: class indices (integers) are wanted, got {labels.dtype}",
+            hint="an index a sample, from 0, in the order of the model's output",
+        )
     if labels.min() < 0 or labels.max() > np.iinfo(np.int32).max:
-        raise InputError(f"{where}: class indices must be 0 or more, got {labels.min()} to {labels.max()}")
+        raise InputError(
+            f"{where}: class indices must be 0 or more, got {labels.min()} to {labels.max()}",
+            hint="an index a sample, from 0, in the order of the model's output",
+        )
     return labels.astype(np.int32)
 
 

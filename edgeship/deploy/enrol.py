@@ -32,7 +32,7 @@ def check_new(name: str, devices: Sequence[Device]) -> None:
     try:
         check_name(name, "a device's name")
     except ProtocolError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(str(error), hint="letters, digits, '.', '_' and '-' make a name") from error
     if any(device.name == name for device in devices):
         raise UsageError(
             f"there is a device {name!r} already", hint=f"edgeship device rm {name}, or choose another name"

@@ -63,7 +63,9 @@ def relabel(device: Device, changes: Mapping[str, str | None]) -> Device:
             labels.pop(key, None)
             continue
         if selectors.parse(f"{key}={value}").terms[0].values != frozenset([value]):
-            raise UsageError(f"the label {key}={value} is not plain: letters, digits, '.', '_', '-'")
+            raise UsageError(
+                f"the label {key}={value} is not plain", hint="letters, digits, '.', '_' and '-': -l must name it"
+            )
         labels[key] = value
     return replace(device, labels=labels)
 

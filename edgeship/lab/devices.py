@@ -117,7 +117,7 @@ class Lab:
         try:
             folder = self.folder / check_name(spec.name, "device")
         except ProtocolError as error:
-            raise UsageError(str(error)) from error
+            raise UsageError(str(error), hint="letters, digits, '.', '_' and '-' make a name") from error
         if (folder / "device.json").is_file():
             found = virtual.load(folder)
             if found.profile != spec.profile:

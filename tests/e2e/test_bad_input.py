@@ -56,6 +56,14 @@ def _turned(folder: Path) -> None:
     np.savez_compressed(folder / "bad.npz", image=np.zeros((20, 8, 7, 1), np.float32))
 
 
+def _few_labels(folder: Path) -> None:
+    np.savez_compressed(folder / "bad.npz", image=np.zeros((20, 8, 8, 1), np.float32), labels=np.arange(19))
+
+
+def _fractions(folder: Path) -> None:
+    np.savez_compressed(folder / "bad.npz", image=np.zeros((2, 8, 8, 1), np.float32), labels=np.array([0.5, 1]))
+
+
 def _cut_data(folder: Path) -> None:
     (folder / "bad.npz").write_bytes((folder / "evaluation.npz").read_bytes()[:9_000])
 
@@ -89,6 +97,8 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int, str]] = {
     ),
     "truncated data": (_cut_data, ("push", "--evaluation", "bad.npz"), 1, "bad.npz: not a readable .npz file"),
     "data of another shape": (_turned, ("push", "--calibration", "bad.npz"), 1, "bad.npz: "),
+    "labels of other samples": (_few_labels, ("push", "--evaluation", "bad.npz"), 1, "expected shape [20], got [19]"),
+    "labels that are no classes": (_fractions, ("push", "--evaluation", "bad.npz"), 1, "class indices (integers)"),
     "a model for data": (_nothing, ("push", "--calibration", "tiny.tflite"), 1, "not a readable .npz file"),
     "no such device": (_nothing, ("push", "-l", "name=sm"), 2, "no device matches 'name=sm'"),
     "a selector that is none": (_nothing, ("push", "-l", "a b"), 2, "the selector's term 'a b' is not understood"),
@@ -113,6 +123,7 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int, str]] = {
         _nothing, ("device", "add", "x", "127.0.0.1", "--port", "1", "--profile", "raspberry-pi-5"), 5,
         "refuses connections",
     ),
+    "a virtual device with no plain name": (_nothing, ("lab", "up", "a b=raspberry-pi-5"), 2, "not a plain name"),
     "no such virtual device": (_nothing, ("lab", "fault", "pi", "power-cut"), 2, "no virtual device 'pi'"),
 }  # fmt: skip
 

@@ -67,6 +67,24 @@ def test_adding_shows_the_fingerprint_pins_it_and_logs_in_once(project: Path, ne
     assert "serve port  9000" in run("device", "show", "pi").stdout
 
 
+@pytest.mark.parametrize(
+    ("place", "host", "port"),
+    [
+        ("h:2222", "h", 2222),
+        ("pi@h:2222", "h", 2222),
+        ("[fe80::1]:2222", "fe80::1", 2222),
+        ("[fe80::1]", "fe80::1", None),
+        ("fe80::1", "fe80::1", None),
+    ],
+)
+def test_an_address_may_carry_its_port(
+    place: str, host: str, port: int | None, project: Path, network: list[str]
+) -> None:
+    data = run_json("device.add", "device", "add", "x", place, "--profile", "raspberry-pi-5", "--accept-new")
+    assert (data["host"], data["port"]) == (host, port)
+    assert network[0] == f"look {host}"
+
+
 def test_json_gives_the_new_device(project: Path, network: list[str]) -> None:
     data = run_json("device.add", *ADD, "--accept-new")
     assert (data["name"], data["user"], data["port"], data["python"]) == ("pi", "pi", None, None)
@@ -99,6 +117,8 @@ def test_a_device_that_does_not_answer_or_let_us_in_is_not_saved(project: Path, 
         (("a b", "h", "--profile", "raspberry-pi-5"), 2, "device's name"),
         (("x", "h", "--profile", "raspberypi-5"), 2, "did you mean 'raspberry-pi-5'"),
         (("x", "h", "--profile", "jetson-nano"), 6, "cannot carry the agent: Python 3.6"),
+        (("x", "h:22", "--profile", "raspberry-pi-5", "--port", "23"), 2, "h:22 and --port 23 name different ports"),
+        (("x", "h:70000", "--profile", "raspberry-pi-5"), 2, "70000 is no port"),
         (("x", "h", "--profile", "raspberry-pi-5", "--label", "site"), 2, "'site' is not KEY=VALUE"),
         (("x", "h", "--profile", "raspberry-pi-5", "--label", "name=y"), 2, "'name' is the device's own"),
         (("x", "h"), 2, "Missing option '--profile'"),
@@ -107,7 +127,9 @@ def test_a_device_that_does_not_answer_or_let_us_in_is_not_saved(project: Path, 
 def test_what_makes_no_sense_is_refused_before_anything_is_sent(
     arguments: tuple[str, ...], exit_code: int, words: str, project: Path, network: list[str]
 ) -> None:
-    assert words in run_error("device", "add", *arguments, "--accept-new", exit_code=exit_code)["message"]
+    error = run_error("device", "add", *arguments, "--accept-new", exit_code=exit_code)
+    assert words in error["message"]
+    assert error["hint"]
     assert network == []
 
 
