@@ -7,6 +7,7 @@ neither a newline nor an escape sequence of it reaches a reader.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 
@@ -55,5 +56,6 @@ def tail(folder: str, lines: int) -> list[str]:
             raw = disks.read(os.path.join(folder, name), 2 * MAX_BYTES) or b""
         except AgentError:
             continue
-        out += [printable(line) for line in raw.decode("utf-8", "replace").splitlines()]
+        raw = re.sub(rb"\0+", b"\n", raw)  # what a power cut left where lines had not reached the disk
+        out += [printable(line) for line in raw.decode("utf-8", "replace").splitlines() if line]
     return out[-lines:] if lines > 0 else []

@@ -36,6 +36,16 @@ def test_size_is_bounded_and_the_last_lines_are_kept(tmp_path: Path) -> None:
     assert len(log.tail(10_000)) > 100
 
 
+def test_zeros_that_a_power_cut_left_hide_no_line(tmp_path: Path) -> None:
+    """ext4 keeps the length of what was appended and not synced, without the bytes; seen on a real one."""
+    log = Log(str(tmp_path), Disk())
+    log.write("before")
+    with (tmp_path / "agent.log").open("ab") as file:
+        file.write(b"2026-11-22T09:30:00Z ha" + bytes(3000))
+    log.write("after")
+    assert [line.split(" ", 1)[1] for line in log.tail(10)] == ["before", "ha", "after"]
+
+
 def test_a_disk_that_refuses_does_not_stop_the_agent(tmp_path: Path) -> None:
     class Full(Disk):
         def step(self, action: str, path: str) -> None:
