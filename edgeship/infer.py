@@ -74,7 +74,7 @@ def infer(
     model = client.request("status").result.get("model")
     if not isinstance(model, str):
         raise DeviceError(
-            f"{client.device_name} serves no model", device=client.device_name, stage="infer", code="no-model",
+            f"{client.device_name}: serves no model", device=client.device_name, stage="infer", code="no-model",
             hint=f"edgeship push MODEL -l name={client.device_name}",
         )  # fmt: skip
     inputs = _inputs(client, model)
@@ -180,6 +180,6 @@ def _outputs(result: Mapping[str, Any], body: bytes, device: str) -> dict[str, A
 
 def _not_the_protocol(device: str, error: Exception) -> DeviceError:
     return DeviceError(
-        f"{device} answered what is not the Open Inference Protocol: {error}", device=device, stage="infer",
+        f"{device}: answered what is not the Open Inference Protocol: {error}", device=device, stage="infer",
         hint=f"edgeship logs {device}",
     )  # fmt: skip

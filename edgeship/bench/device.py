@@ -50,7 +50,7 @@ def run(client: AgentClient, device: Device, releases: Releases, options: BenchO
     model, counter = status.get("model"), status.get("counter")
     if not isinstance(model, str) or not isinstance(counter, int):
         raise DeviceError(
-            f"{device.name} serves no model, so there is nothing to measure", device=device.name, stage="bench",
+            f"{device.name}: serves no model, so there is nothing to measure", device=device.name, stage="bench",
             code="no-model", hint=f"edgeship push MODEL -l name={device.name}",
         )  # fmt: skip
     manifest = releases(model, counter)

@@ -219,11 +219,12 @@ def explain(ended: Ended, device: str, error: OSError | None) -> EdgeshipError:
     if status in (126, 127):
         return DeviceError(
             f"{device}: Python cannot be started there{last}", device=device, stage="connect", log=ended.stderr,
-            code="no-python", hint="install python3 (3.10 or later) on it, or give its profile another [system] python",
+            code="no-python",
+            hint="install python3 (3.10 or later) on it, or name the command that starts it: device add --python",
         )  # fmt: skip
     if NO_ROOM in last or OLD_PYTHON in last:
         hint = "install Python 3.10 or later on it" if OLD_PYTHON in last else _HINTS["disk-full"]
-        return UnfitError(f"{device} cannot take the agent{last}", device=device, stage="connect", log=ended.stderr,
+        return UnfitError(f"{device}: cannot take the agent{last}", device=device, stage="connect", log=ended.stderr,
                           hint=hint)  # fmt: skip
     return DeviceError(
         f"{device}: the agent ended with status {status}{last}", device=device, stage="connect", log=ended.stderr,

@@ -86,7 +86,7 @@ def check(device: Device, profile: Profile, facts: Facts, variant: VariantRef, r
     library = variant.runtime_for(facts.arch)
     if found or library is None:
         raise UnfitError(
-            f"{device.name} cannot take this release: " + "; ".join(p.what for p in found), device=device.name,
+            f"{device.name}: cannot take this release: " + "; ".join(p.what for p in found), device=device.name,
             stage="fit", code="unfit", hint=found[0].fix,
         )  # fmt: skip
     return library

@@ -73,7 +73,7 @@ def test_without_labels_an_answer_is_neither_right_nor_wrong(tmp_path: Path) -> 
 
 
 def test_a_device_that_serves_nothing_is_told_what_to_do(data: Path) -> None:
-    with pytest.raises(DeviceError, match="serves no model") as caught:
+    with pytest.raises(DeviceError, match=r"^pi: serves no model") as caught:
         infer(Scripted(model=None), data, [0])
     assert caught.value.hint == "edgeship push MODEL -l name=pi"
 
@@ -109,7 +109,7 @@ def test_the_devices_reason_is_passed_on(data: Path) -> None:
     ],
 )
 def test_an_answer_that_is_not_the_protocol_is_named(answer: tuple[dict[str, Any], bytes], data: Path) -> None:
-    with pytest.raises(DeviceError, match="not the Open Inference Protocol"):
+    with pytest.raises(DeviceError, match=r"^pi: answered what is not the Open Inference Protocol"):
         infer(Scripted(answer), data, [0])
 
 
@@ -117,5 +117,5 @@ def test_an_answer_that_is_not_the_protocol_is_named(answer: tuple[dict[str, Any
 def test_metadata_that_is_not_the_protocol_is_named(metadata: bytes, data: Path) -> None:
     client = Scripted()
     client.metadata = metadata
-    with pytest.raises(DeviceError, match="not the Open Inference Protocol"):
+    with pytest.raises(DeviceError, match=r"^pi: answered what is not the Open Inference Protocol"):
         infer(client, data, [0])

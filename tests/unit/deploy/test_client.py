@@ -184,6 +184,7 @@ def test_why_an_agent_ended(ended: Ended, kind: type[EdgeshipError], code: str, 
     assert isinstance(error, DeviceError)
     assert error.code == code
     assert match in str(error)
+    assert str(error).startswith("pi: ")
     assert error.hint
     assert error.log == ended.stderr
 

@@ -32,6 +32,7 @@ def refused(
     with pytest.raises(UnfitError) as error:
         fit.check(device, profile.load("raspberry-pi-5"), Facts.parse(FACTS | change), variant(*archs), room)
     assert error.value.exit_code == 6
+    assert str(error.value).startswith(f"{device.name}: ")  # so the command line does not name it twice
     return f"{error.value} | {error.value.hint}"
 
 
