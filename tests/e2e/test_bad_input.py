@@ -90,8 +90,8 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int, str]] = {
     "a name with a line feed, an escape and a wrong byte": (
         _undecodable, ("push", os.fsdecode(b"evil\n\x1b[31m\xff.onnx")), 1, ".onnx: "
     ),
-    "no such data": (_nothing, ("push", "--evaluation", "nope.npz"), 2, "nope.npz: no such data file"),
-    "no such data, dry": (_nothing, ("push", "--calibration", "nope.npz", "--dry-run"), 2, "no such data file"),
+    "no such data": (_nothing, ("push", "--evaluation", "nope.npz"), 2, "nope.npz: no such data"),
+    "no such data, dry": (_nothing, ("push", "--calibration", "nope.npz", "--dry-run"), 2, "no such data"),
     "empty data": (
         lambda f: (f / "bad.npz").touch(), ("push", "--evaluation", "bad.npz"), 1, "bad.npz: not a readable .npz file"
     ),
