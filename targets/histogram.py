@@ -68,6 +68,8 @@ class Histogram:
 
     def grow(self, exponent: int) -> None:
         """Widen the range to at least [−2^exponent, 2^exponent) by merging bins in pairs."""
+        if exponent > self.exponent and not self.counts.any():
+            self.exponent = exponent
         while self.exponent < exponent:
             pairs = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.zeros(BINS, np.int64)
@@ -99,7 +101,9 @@ class Histogram:
         largest = max(-self.low, self.high)
         edges = np.linspace(-largest, largest, bins + 1)
         below = np.concatenate([[0], np.cumsum(self.counts)])
-        return np.diff(np.interp(edges, self.edges, below)), edges
+        told = np.interp(edges, self.edges, below)
+        told[0], told[-1] = 0, below[-1]  # nothing lies beyond, though the bins at the ends reach further
+        return np.diff(told), edges
 
 
 def _exponent(largest: float) -> int:

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx import static, weights
 from edgeship.targets.onnx.inspect import graphs
 from edgeship.targets.scheme import Scheme
@@ -46,31 +47,40 @@ def quantize(model: Any, scheme: Scheme, folder: Path) -> tuple[Any, tuple[str, 
 
 def products(model: Any) -> None:
     """Replace Gemm with constant weights and plain factors by MatMul and Add, in place, in all graphs."""
-    from onnx import helper, numpy_helper
+    _products(model.graph, {})
 
-    for graph in graphs(model.graph):
-        held = {tensor.name: tensor for tensor in graph.initializer}
-        for place, node in reversed(list(enumerate(graph.node))):
-            if node.op_type != "Gemm" or node.input[1] not in held:
-                continue
-            settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-            if settings.get("transA") or settings.get("alpha", 1.0) != 1.0 or settings.get("beta", 1.0) != 1.0:
-                continue
-            weight = node.input[1]
-            if settings.get("transB"):
-                weight = f"{node.input[1]}_transposed"
-                if weight not in held:
-                    array = numpy_helper.to_array(held[node.input[1]]).T.copy()
-                    held[weight] = numpy_helper.from_array(array, weight)
-                    graph.initializer.append(held[weight])
-            biased = len(node.input) > 2 and bool(node.input[2])
-            product = f"{node.output[0]}_product" if biased else node.output[0]
-            made = [helper.make_node("MatMul", [node.input[0], weight], [product], name=node.name)]
-            if biased:
-                made.append(
-                    helper.make_node("Add", [product, node.input[2]], [node.output[0]], name=f"{node.name}_bias")
-                )
+
+def _products(graph: Any, outer: dict[str, Any]) -> None:
+    """One graph and those within it; `outer`: initializers of enclosing graphs -> (graph that holds them, tensor)."""
+    visible = {**outer, **{tensor.name: (graph, tensor) for tensor in graph.initializer}}
+    for place, node in reversed(list(enumerate(graph.node))):
+        for body in g.inner(node):
+            _products(body, visible)
+        if node.op_type == "Gemm" and node.input[1] in visible:
+            made = _product(node, visible)
             graph.node.remove(node)
             for offset, each in enumerate(made):
                 graph.node.insert(place + offset, each)
-        weights.drop_unused(graph)
+    weights.drop_unused(graph)
+
+
+def _product(node: Any, visible: dict[str, Any]) -> list[Any]:
+    """What a Gemm does, as MatMul and Add; as it is where it has factors."""
+    from onnx import NodeProto, helper, numpy_helper
+
+    settings = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if settings.get("transA") or settings.get("alpha", 1.0) != 1.0 or settings.get("beta", 1.0) != 1.0:
+        return [NodeProto.FromString(node.SerializeToString())]
+    weight = str(node.input[1])
+    if settings.get("transB"):
+        holder, tensor = visible[weight]
+        weight += "_transposed"
+        if all(other.name != weight for other in holder.initializer):
+            holder.initializer.append(numpy_helper.from_array(numpy_helper.to_array(tensor).T.copy(), weight))
+    if len(node.input) < 3 or not node.input[2]:
+        return [helper.make_node("MatMul", [node.input[0], weight], [node.output[0]], name=node.name)]
+    product = f"{node.output[0]}_product"
+    return [
+        helper.make_node("MatMul", [node.input[0], weight], [product], name=node.name),
+        helper.make_node("Add", [product, node.input[2]], [node.output[0]], name=f"{node.name}_bias"),
+    ]

@@ -54,27 +54,30 @@ def axes(shape: tuple[int, ...]) -> list[int]:
 def tail(model: Any, output: str) -> list[Any]:
     """The nodes that serve this output alone, from it back to where weights are; nearest first.
 
-    Left in float, the output is exact in each of its parts. Where the output comes straight out of a node with
-    weights, that node is the tail.
+    Left in float, the output is exact in each of its parts. A node with weights belongs to it where nothing but layout
+    lies between: its own output has the parts that differ.
     """
     graph = model.graph
     producers, readers = g.producers(graph), g.consumers(graph)
     held = {tensor.name for tensor in graph.initializer}
     others = {value.name for value in graph.output} - {output}
-    if (first := producers.get(output)) is None:
-        return []
-    if _weighted(first, held):
-        return [first]
-    found: list[Any] = [first]
-    names = {first.name}
-    for node in found:
-        for name in node.input:
-            before = producers.get(name)
-            if before is None or before.name in names or name in others or _weighted(before, held) or g.inner(before):
-                continue
-            if all(reader.name in names for written in before.output for reader in readers.get(written, ())):
-                found.append(before)
-                names.add(before.name)
+    found: list[Any] = []
+    names: set[str] = set()
+    unchanged: set[str] = {output}  # tensors that hold the output's own values, all of them
+    queue = [output]
+    for name in queue:
+        node = producers.get(name)
+        if node is None or node.name in names or (name in others) or g.inner(node):
+            continue
+        alone = all(r.name in names for written in node.output if written != output for r in readers.get(written, ()))
+        if not alone or (_weighted(node, held) and name not in unchanged):
+            continue
+        found.append(node)
+        names.add(node.name)
+        if not _weighted(node, held):
+            queue.extend(node.input)
+            if name in unchanged and node.op_type in g.LAYOUT - {"Concat"}:
+                unchanged.add(node.input[0])
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgeship.errors import ConversionError
 from edgeship.targets.onnx import dynamic, static, weights
+from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.inspect import describe, read
 from edgeship.targets.scheme import Scheme
 
@@ -22,13 +23,15 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Returns:
         Facts of the result (`inspect.describe`); "kept_share": of the elements of all weight matrices, those of the
-        layers that were to stay in float; "decided": what people should know.
+        layers that were to stay in float; "decided": what people should know; "measured": shapes of the outputs, as
+        `prepare` found them in a run.
     """
     import onnx
 
     scheme = Scheme.parse(request["scheme"])
     model = read(Path(request["path"]))
     held = static.kept(model, scheme.keep)
+    shapes = [g.shapes(model)[value.name][1] for value in model.graph.output]
     if scheme.calibrated:
         found = json.loads(Path(request["ranges"]).read_text(encoding="utf-8"))
         made, decided = static.quantize(model, scheme, found)
@@ -42,4 +45,5 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     result = folder / "model.onnx"
     onnx.save(made, str(result))
     facts = describe(read(result), result)
-    return {**facts, "kept_share": weights.kept_share(made, held), "decided": list(decided)}
+    return {**facts, "kept_share": weights.kept_share(made, held), "decided": list(decided),
+            "measured": [] if None in shapes else shapes}  # fmt: skip
