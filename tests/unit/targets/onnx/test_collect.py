@@ -14,7 +14,7 @@ from edgeship.targets import feed
 from edgeship.targets.onnx import collect, prepare
 from edgeship.targets.onnx.graph import shapes
 from edgeship.targets.onnx.inspect import read
-from edgeship.targets.onnx.ranges import AVERAGING, BINS
+from edgeship.targets.ranges import AVERAGING, BINS
 from tests.simulators import onnx_graphs as graphs
 
 SETTINGS = {"symmetric": False, "levels": 256, "passes": 1}
@@ -92,7 +92,7 @@ def test_the_moving_average_is_that_of_onnx_runtime_sample_by_sample(net: Path, 
 def test_two_pass_percentiles_are_those_of_onnx_runtime(
     net: Path, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, symmetric: bool, percent: float
 ) -> None:
-    from edgeship.targets.onnx import ranges
+    from edgeship.targets import ranges
 
     for choice in (ranges.percentile, ranges.percentile_of_magnitudes):
         monkeypatch.setattr(choice, "__defaults__", (percent,))
@@ -108,7 +108,7 @@ def test_entropy_with_as_many_bins_as_levels_is_the_whole_range_as_in_onnx_runti
     net: Path, data: Dataset, tmp_path: Path
 ) -> None:
     """Its default of 128 bins for 128 levels has one candidate: 3 GB for min-max."""
-    from edgeship.targets.onnx import ranges
+    from edgeship.targets import ranges
 
     whole = ours(net, data, tmp_path, "min-max")["ranges"]
     expected = theirs(net, data, tmp_path, "Entropy", num_bins=128, num_quantized_bins=128)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgeship.targets.onnx.histogram import BINS, Histogram
+from edgeship.targets.histogram import BINS, Histogram
 
 FLOATS = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
 
