@@ -42,7 +42,7 @@ def chosen(choice: str, counts: Counts, edges: Edges, seen: Range, symmetric: bo
     """The range that a choice of `scheme.RANGES` makes of a histogram; for symmetric percentiles that of magnitudes."""
     if choice == "percentile":
         return (percentile_of_magnitudes if symmetric else percentile)(counts, edges, seen)
-    if choice == "entropy":
+    if choice in ("entropy", "mse"):
         return entropy(counts, edges, seen)
     return squared_error(counts, edges, seen, levels, centred=symmetric)
 
@@ -52,7 +52,7 @@ def of_histogram(choice: str, histogram: Histogram, symmetric: bool, levels: int
     seen = histogram.low, histogram.high
     if seen == (0.0, 0.0):
         return seen
-    if choice == "entropy":
+    if choice in ("entropy", "mse"):
         return chosen(choice, *histogram.spread(BINS), seen, symmetric, levels)
     if choice == "percentile" and symmetric:
         return chosen(choice, *histogram.magnitudes(), seen, symmetric, levels)

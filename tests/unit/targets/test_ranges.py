@@ -85,7 +85,7 @@ def test_entropy_is_no_worse_than_onnx_runtime_by_the_published_measure() -> Non
         def loss(top: float, counts: Any = counts, edges: Any = edges) -> float:
             end = int(np.abs(edges - top).argmin())
             starts = {max(0, len(counts) - end + 1), 0} if end == len(counts) else {len(counts) - end + 1}
-            return min(  # type: ignore[no-any-return]
+            return min(
                 ranges._divergence(counts[s:end].astype(float), counts[:s].sum(), counts[end:].sum(), 128)
                 for s in starts
             )
