@@ -28,7 +28,6 @@ from edgeship.tomlfile import (
     Key,
     Leaf,
     build,
-    choice,
     duration,
     leaves,
     matching,
@@ -42,7 +41,11 @@ from edgeship.tomlfile import (
 
 FILE = "edgeship.toml"
 STATE = ".edgeship"
-METRICS = ("top1", "agreement")
+METRIC = matching(
+    r"top[1-9][0-9]{0,3}|agreement|f1|f1-binary|mae|rmse|cosine|(?:.*/)?[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
+    "`top1`, `top5` (any number), `f1`, `f1-binary`, `mae`, `rmse`, `cosine`, `agreement` or a function of your own, "
+    "`module:function`",
+)
 NAME = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 letters, digits, dots, dashes or underscores")
 
 
@@ -74,7 +77,10 @@ class DataConfig:
         ),
     ] = None
     evaluation: Annotated[Path | None, Key(TEXT, "Data to check variants with: the same, with labels.")] = None
-    metric: Annotated[str, Key(choice(*METRICS), "What the check measures.")] = "top1"
+    metric: Annotated[
+        str | None,
+        Key(METRIC, "What the check measures; else what the data allows: top1 of labels, mae of targets, agreement."),
+    ] = None
     preparation: Preparation = field(default_factory=Preparation)
 
 
@@ -86,6 +92,9 @@ class Budget:
         float, Key(number(-100, 100), "Points of the metric that a variant may lose against the float model.")
     ] = 1.0  # fmt: skip
     max_class_drop: Annotated[float, Key(number(-100, 100), "The same for each class alone.")] = 5.0
+    max_slice_drop: Annotated[
+        float | None, Key(number(-100, 100), "The same for each named slice of the data; else as for a class.")
+    ] = None  # fmt: skip
     max_latency_p95_ms: Annotated[
         float | None,
         Key(
@@ -272,6 +281,8 @@ _PATHS = {("model", "source"), ("data", "representative"), ("data", "evaluation"
 def _resolve(path: tuple[str, ...], value: Any, base: Path) -> Any:
     if path in _PATHS:
         return (base / Path(value).expanduser()).absolute()
+    if path == ("data", "metric") and ":" in value:  # a function: its module is looked for in the project
+        return str(base / value)
     if path == ("fleet", "store"):
         return _absolute_store(str(value), base)
     return value
@@ -356,7 +367,7 @@ name = "{name}"
 [data]
 {line("representative", found.representative, "calibration.npz", inputs)}
 {line("evaluation", found.evaluation, "evaluation.npz", 'the same, and "labels"')}
-metric = "top1"
+# metric = "top1"                      # or top5, f1, mae, rmse, cosine, agreement, module:function
 
 # [data.preparation]                   # of images and recordings: as in training. Arrays are taken as they are
 # normalize = "0..1"                   # images: 0..1, -1..1, 0..255, imagenet; recordings: -1..1, int16, peak
@@ -373,6 +384,7 @@ metric = "top1"
 [budget]
 max_drop = 1.0                         # points of the metric, float against variant, same samples
 max_class_drop = 5.0                   # points, for each class alone. A drop is positive when the variant is worse
+# max_slice_drop = 5.0                 # points, for each named slice of the data; else as for a class
 # max_latency_p95 = "20ms"             # on the device, probed before a switch when set
 # max_memory = "64MB"                  # the worker on the device, probed before a switch when set
 # max_size = "4MB"

@@ -199,7 +199,8 @@ def judge(
     if complaints:
         worst = tuple(c.error for c in complaints[:SHOWN])
         return GateVerdict(kind, False, whole, worst, len(errors), samples, _failure(complaints))
-    nearest = sorted((e for e in errors if e.centred is not None), key=lambda e: e.centred or 0.0)
+    moving = [e for e in errors if e.centred is not None and e.varies > LIMITS[kind].moves and e.span > QUIET * e.loud]
+    nearest = sorted(moving, key=lambda e: e.centred or 0.0)
     return GateVerdict(kind, True, whole, tuple(nearest[:SHOWN]), len(errors), samples, _success(whole, nearest))
 
 
@@ -274,5 +275,6 @@ def _failure(complaints: Sequence[Complaint]) -> str:
 def _success(whole: Sequence[PartError], nearest: Sequence[PartError]) -> str:
     low = min(whole, key=lambda e: e.sqnr_db)
     ratio = "equal" if math.isinf(low.sqnr_db) and low.sqnr_db > 0 else f"SQNR {low.sqnr_db:.1f} dB"
-    worst = nearest[0] if nearest else None
-    return ratio + ("" if worst is None else f", worst part {worst.name}: cosine {worst.centred:.4f} without its mean")
+    return ratio + (
+        f", {nearest[0].name}: cosine {nearest[0].centred:.4f} after the mean is removed" if nearest else ""
+    )

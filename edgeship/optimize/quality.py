@@ -5,14 +5,16 @@ Rules this module keeps:
 * A drop is positive when the variant is worse, in points of the metric. What is shown to people is the change: its
   negative.
 * Measured above a limit fails; the whole interval within it is proven; between, it passes and is "not proven", with the
-  number of samples that would prove it. The same for the whole and for each class.
+  number of samples that would prove it. The same for the whole, for each class and for each named slice.
+* Of a class or slice with so few samples that one of them breaks the limit, the whole interval has to lie above it to
+  fail; it is never proven, and the line says so.
 * A variant that does not compute what its source does (`gate.py`) is refused whatever its metric is.
 * The variant answers in the engine that devices use, so what is measured is what they will do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -20,29 +22,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeship.dataset import Dataset
-from edgeship.errors import InputError, UsageError
 from edgeship.model import ModelFacts
 from edgeship.optimize import gate as numeric
+from edgeship.optimize import metrics, own
+from edgeship.optimize.answers import Answers
+from edgeship.optimize.drops import Comparison, Drop
 from edgeship.optimize.gate import GateVerdict
-from edgeship.optimize.paired import interval, needed
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets import answers, registry
 from edgeship.targets.base import Variant
 
-TOP1, AGREEMENT = "top1", "agreement"
-NAMES = {TOP1: "top-1", AGREEMENT: "agreement"}
-
-#: An answer that is no vector of class scores agrees when each of its numbers is within this part of the range that the
-#: float model's numbers have in the same column: one scale for boxes and scores together must not hide the scores.
-SAME = 0.05
-
 FloatArray = NDArray[np.float32]
-BoolArray = NDArray[np.bool_]
 
 
 class AccuracyBudget(Protocol):
-    """The part of `[budget]` that the check holds a variant to."""
+    """The part of `[budget]` that the check holds a variant to.
+
+    A budget may have `max_slice_drop` as well: see `slice_limit`.
+    """
 
     @property
     def max_drop(self) -> float:
@@ -56,17 +54,19 @@ class AccuracyBudget(Protocol):
 
 
 @dataclass(frozen=True)
-class ClassDrop:
-    """One class: `drop` and `interval` in points, positive is worse; `lost` samples of `samples`, gains taken off."""
+class PartDrop:
+    """A class or a slice: `drop` and `interval` in points, positive is worse."""
 
-    label: int
+    kind: str  # class or slice
     name: str
     samples: int
     float_value: float
     variant_value: float
-    lost: int
     drop: float
     interval: tuple[float, float]
+    label: int = -1  # of a class
+    lost: int | None = None  # samples, gains taken off; of a metric that is right or wrong
+    few: bool = False  # too few samples to hold the bare figure against the limit
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Verdict:
     variant_value: float
     drop: float
     interval: tuple[float, float]  # 95 %, of the drop
-    classes: tuple[ClassDrop, ...]
-    worst_class: ClassDrop | None
+    classes: tuple[PartDrop, ...]
+    worst_class: PartDrop | None
     agreement: float  # share of samples that source and variant answer alike
     max_abs: float  # largest difference of any output number
     samples: int
@@ -88,6 +88,8 @@ class Verdict:
     needs_n: int | None  # samples that would prove it at the same rates; None: proven, or no number would
     summary: str  # one line for people
     gate: GateVerdict | None = None  # of the same answers; where it fails, the variant does
+    slices: tuple[PartDrop, ...] = ()
+    worst_slice: PartDrop | None = None
 
     def measured(self) -> dict[str, Any]:
         """As the manifest holds it."""
@@ -106,35 +108,27 @@ def check(
     Args:
         facts: the source model.
         variant: made from it.
-        evaluation: samples, with labels for "top1".
+        evaluation: samples, with the labels or targets that the metric needs; its slices are judged too.
         budget: limits in points.
         threads: of the engine.
         reporter: is told what the engine has to say.
-        metric: "top1" (share of right answers) or "agreement" (share answered like the source); None: what the data
-            allows.
+        metric: a name that `metrics.known` takes; None: what the data allows.
         labels: names of the classes.
 
     Raises:
-        UsageError: "top1" without labels.
-        InputError: a label that the model has no class for.
+        UsageError: an unknown metric, or the data lacks what it needs.
+        InputError: a label that the model has no class for; targets of another size; a metric of one's own fails.
         ConversionError: a model could not be run.
     """
-    if metric is None:
-        metric = AGREEMENT if evaluation.labels is None else TOP1
-    if metric not in NAMES:
-        raise UsageError(f"unknown metric {metric!r}", hint=f"known are {', '.join(NAMES)}")
-    if metric == TOP1 and evaluation.labels is None:
-        raise UsageError(
-            "the metric top1 needs labels, and the evaluation data has none",
-            hint='add an integer array "labels" to it, or set [data] metric = "agreement"',
-        )
+    metric = metric or metrics.default(evaluation.labels, evaluation.targets)
+    metrics.check_data(metric, evaluation.labels, evaluation.targets)
     reporter = reporter or Reporter()
     expected = registry.source_answers(facts, variant, evaluation, reporter)
     given = answers.of_variant(variant, evaluation, threads=threads, reporter=reporter)
-    verdict = judge(
-        expected, given, variant.outputs, budget, metric=metric,
-        truth=evaluation.labels if metric == TOP1 else None, labels=labels,
-    )  # fmt: skip
+    both = Answers(
+        expected, given, variant.outputs, evaluation.labels, evaluation.targets, evaluation.slices, evaluation.inputs
+    )
+    verdict = decide(metric, both, budget, labels)
     return gated(verdict, numeric.judge(expected, given, variant.outputs, numeric.kind_of(facts, variant)))
 
 
@@ -148,139 +142,139 @@ def gated(verdict: Verdict, gate: GateVerdict) -> Verdict:
 
 def judge(
     expected: Sequence[FloatArray], given: Sequence[FloatArray], outputs: Sequence[TensorSpec],
-    budget: AccuracyBudget, *, metric: str = TOP1, truth: NDArray[np.int32] | None = None, labels: Sequence[str] = (),
+    budget: AccuracyBudget, *, metric: str | None = None, truth: NDArray[np.int32] | None = None,
+    labels: Sequence[str] = (), targets: FloatArray | None = None,
+    slices: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> Verdict:  # fmt: skip
-    """The verdict on answers; touches nothing.
+    """The verdict on answers.
 
     Args:
         expected: the source's, one array [n, *shape] an output.
         given: the variant's, likewise.
         outputs: what they are.
         budget: limits in points.
-        metric: "top1", which takes `truth`, or "agreement".
+        metric: its name; None: what there is truth for.
         truth: class of each sample, int32 [n].
         labels: names of the classes.
+        targets: of a regression or an embedding, [n, …].
+        slices: name of a part of the samples -> bool [n].
 
     Raises:
-        InputError: a label that the model has no class for.
+        UsageError: the metric needs what is not there.
+        InputError: a label that the model has no class for; targets of another size.
     """
-    count = len(expected[0])
-    alike = agreeing(expected, given, outputs)
-    if truth is None:
-        before, after = np.ones(count, dtype=np.bool_), alike
-    else:
-        classes = int(np.prod(outputs[0].shape, dtype=np.int64))
-        if truth.max() >= classes:
-            raise InputError(
-                f"the evaluation data has the label {truth.max()}, the model has the classes 0 to {classes - 1}",
-                hint="labels count from 0; are they of this model?",
-            )
-        before, after = right(expected[0], truth), right(given[0], truth)
-    lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
-    drop, bounds = _points(lost, gained, count)
-    by_class = () if truth is None else _classes(before, after, truth, labels)
-    worst = max(by_class, key=lambda c: (c.drop, c.lost, -c.label), default=None)
-    limits = [(lost, gained, count, budget.max_drop, drop, bounds)]
-    for item in by_class:
-        here = truth == item.label
-        down, up = int((before & ~after & here).sum()), int((after & ~before & here).sum())
-        limits.append((down, up, item.samples, budget.max_class_drop, item.drop, item.interval))
-    passed = all(measured <= limit for _, _, _, limit, measured, _ in limits)
-    proven = passed and all(high <= limit for _, _, _, limit, _, (_, high) in limits)
-    needs = None if proven or not passed else _needs(limits, count)
-    values = float(before.mean()), float(after.mean())
-    summary = _summary(metric, values, drop, bounds, budget, count, worst, passed=passed, proven=proven, needs=needs)
+    answers = Answers(expected, given, outputs, truth, targets, slices or {})
+    return decide(metric or metrics.default(truth, targets), answers, budget, labels)
+
+
+def decide(metric: str, answers: Answers, budget: AccuracyBudget, labels: Sequence[str] = ()) -> Verdict:
+    """The verdict of a metric. Raises UsageError, InputError.
+
+    Args:
+        metric: its name.
+        answers: of both models.
+        budget: limits in points.
+        labels: names of the classes.
+    """
+    compared = metrics.compare(metric, answers)
+    whole = compared.drop(np.arange(len(answers)))
+    limits = [_Held(whole, budget.max_drop, None)]
+    limits += _classes(compared, answers.labels, labels, budget.max_class_drop)
+    limits += _slices(compared, answers.slices, slice_limit(budget))
+    passed = not any(held.fails for held in limits)
+    proven = passed and all(held.proves for held in limits)
+    needs = None if proven or not passed else _needs(limits, len(answers))
+    alike = metrics.agreeing(answers.expected, answers.given, answers.outputs)
+    worst = {kind: _worst([held for held in limits if held.part and held.part.kind == kind]) for kind in _KINDS}
+    summary = _summary(metric, compared.lower, limits, worst, passed=passed, proven=proven, needs=needs)
+    classes, parts = (tuple(h.part for h in limits if h.part and h.part.kind == kind) for kind in _KINDS)
     return Verdict(
-        metric, *values, drop, bounds, by_class, worst, float(alike.mean()), _furthest(expected, given), count,
-        passed, proven, needs, summary,
+        own.short(metric), whole.before, whole.after, whole.value, whole.interval, classes,
+        None if (of := worst["class"]) is None else of.part, float(alike.mean()),
+        _furthest(answers.expected, answers.given), len(answers), passed, proven, needs, summary, None, parts,
+        None if (of := worst["slice"]) is None else of.part,
     )  # fmt: skip
 
 
-# ── what is measured ─────────────────────────────────────────────────────────────────────────────────────────────────
+def slice_limit(budget: AccuracyBudget) -> float:
+    """`max_slice_drop` where the budget has one, else `max_class_drop`."""
+    limit = getattr(budget, "max_slice_drop", None)  # older budgets have none
+    return budget.max_class_drop if limit is None else float(limit)
 
 
-def is_scores(spec: TensorSpec) -> bool:
-    """Whether an output is one score for each of several classes: [1, C] or [C]."""
-    return spec.count >= 2 and spec.count == spec.shape[-1]
+# ── what is held against the budget ──────────────────────────────────────────────────────────────────────────────────
+
+_KINDS = ("class", "slice")
 
 
-def _flat(array: FloatArray) -> FloatArray:
-    return array.reshape(len(array), -1)
+@dataclass(frozen=True)
+class _Held:
+    """A drop, its limit, and the class or slice that it is of."""
+
+    drop: Drop
+    limit: float
+    part: PartDrop | None
+
+    @property
+    def fails(self) -> bool:
+        return self.drop.fails(self.limit, part=self.part is not None)
+
+    @property
+    def proves(self) -> bool:
+        return self.drop.proves(self.limit)
 
 
-def right(scores: FloatArray, truth: NDArray[np.int32]) -> BoolArray:
-    """Whether the highest score is that of the true class; an answer with NaN or infinity is wrong.
+def _part(kind: str, name: str, drop: Drop, limit: float, label: int = -1) -> _Held:
+    lost = None if drop.counts is None else drop.counts[0] - drop.counts[1]
+    part = PartDrop(
+        kind, name, drop.samples, drop.before, drop.after, drop.value, drop.interval, label, lost, drop.few(limit)
+    )
+    return _Held(drop, limit, part)
 
-    Args:
-        scores: [n, …, C], one score a class.
-        truth: int32 [n].
-    """
-    flat = _flat(scores)
-    out: BoolArray = (flat.argmax(axis=1) == truth) & np.isfinite(flat).all(axis=1)
+
+def _classes(
+    compared: Comparison, truth: NDArray[np.int32] | None, labels: Sequence[str], limit: float
+) -> list[_Held]:  # fmt: skip
+    out: list[_Held] = []
+    for label in () if truth is None else map(int, np.unique(truth)):
+        assert truth is not None
+        drop = compared.of_class(label, truth)
+        if drop is not None:
+            out.append(_part("class", labels[label] if label < len(labels) else str(label), drop, limit, label))
     return out
 
 
-def agreeing(
-    expected: Sequence[FloatArray], given: Sequence[FloatArray], outputs: Sequence[TensorSpec]
-) -> BoolArray:  # fmt: skip
-    """Whether source and variant answer alike, bool [n].
+def _slices(compared: Comparison, slices: Mapping[str, NDArray[np.bool_]], limit: float) -> list[_Held]:
+    return [
+        _part("slice", name, compared.drop(np.flatnonzero(mask)), limit) for name, mask in slices.items() if mask.any()
+    ]
 
-    Scores by class: the same class is highest. Other outputs: every number within `SAME` of the range of its column
-    (the last axis) in the source's answers.
-    """
-    alike: BoolArray = np.ones(len(expected[0]), dtype=np.bool_)
-    for wanted, got, spec in zip(expected, given, outputs, strict=True):
-        alike &= np.isfinite(_flat(got)).all(axis=1)
-        if is_scores(spec):
-            alike &= _flat(wanted).argmax(axis=1) == _flat(got).argmax(axis=1)
-            continue
-        columns = wanted.reshape(len(wanted), -1, wanted.shape[-1] if wanted.ndim > 1 else 1)
-        width = columns.max(axis=(0, 1)) - columns.min(axis=(0, 1))
-        far = np.abs(got.reshape(columns.shape) - columns) > SAME * np.maximum(width, 1e-6)
-        alike &= ~far.any(axis=(1, 2))
-    return alike
+
+def _worst(parts: Sequence[_Held]) -> _Held | None:
+    """What fails first, then what can be judged, then the largest drop."""
+
+    def badness(held: _Held) -> tuple[bool, bool, float, int, int]:
+        assert held.part is not None
+        return held.fails, not held.part.few, held.drop.value, held.part.lost or 0, -held.part.label
+
+    return max(parts, key=badness, default=None)
+
+
+def _needs(limits: Sequence[_Held], count: int) -> int | None:
+    """Evaluation samples in all that would prove every limit at the same rates; None where no number would."""
+    most = count
+    for held in limits:
+        wanted = held.drop.needed(held.limit)
+        if wanted is None:
+            return None
+        most = max(most, -(-wanted * count // held.drop.samples))
+    return most
 
 
 def _furthest(expected: Sequence[FloatArray], given: Sequence[FloatArray]) -> float:
     with np.errstate(invalid="ignore"):
         far = max(float(np.abs(got - wanted).max()) for wanted, got in zip(expected, given, strict=True))
     return far if np.isfinite(far) else float(np.finfo(np.float32).max)
-
-
-def _points(lost: int, gained: int, count: int) -> tuple[float, tuple[float, float]]:
-    low, high = interval(lost, gained, count)
-    return 100 * (lost - gained) / count, (100 * low, 100 * high)
-
-
-def _classes(
-    before: BoolArray, after: BoolArray, truth: NDArray[np.int32], labels: Sequence[str]
-) -> tuple[ClassDrop, ...]:  # fmt: skip
-    out: list[ClassDrop] = []
-    for label in map(int, np.unique(truth)):
-        here = truth == label
-        count = int(here.sum())
-        lost, gained = int((before & ~after & here).sum()), int((after & ~before & here).sum())
-        drop, bounds = _points(lost, gained, count)
-        name = labels[label] if label < len(labels) else str(label)
-        out.append(
-            ClassDrop(
-                label, name, count, float(before[here].mean()), float(after[here].mean()), lost - gained, drop, bounds
-            )
-        )
-    return tuple(out)
-
-
-def _needs(
-    limits: Sequence[tuple[int, int, int, float, float, tuple[float, float]]], count: int
-) -> int | None:  # fmt: skip
-    """Evaluation samples in all that would prove every limit at the same rates; None where no number would."""
-    most = count
-    for lost, gained, samples, limit, _, _ in limits:
-        wanted = needed(lost, gained, samples, limit / 100)
-        if wanted is None:
-            return None
-        most = max(most, -(-wanted * count // samples))
-    return most
 
 
 # ── the line ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -293,20 +287,40 @@ def signed(value: float) -> str:
 
 
 def _summary(
-    metric: str, values: tuple[float, float], drop: float, bounds: tuple[float, float], budget: AccuracyBudget,
-    count: int, worst: ClassDrop | None, *, passed: bool, proven: bool, needs: int | None,
+    metric: str, lower: bool, limits: Sequence[_Held], worst: Mapping[str, _Held | None], *, passed: bool,
+    proven: bool, needs: int | None,
 ) -> str:  # fmt: skip
-    before, after = (f"{100 * value:.1f} %" for value in values)
+    whole, sign = limits[0], 1 if lower else -1  # an error that grows is shown as a plus
+    low, high = sorted(sign * bound for bound in whole.drop.interval)
     line = (
-        f"{NAMES[metric]} {before} → {after} ({signed(-drop)} of {budget.max_drop:.1f} allowed; "
-        f"interval {signed(-bounds[1])} … {signed(-bounds[0])}; n={count})"
+        f"{metrics.title(metric)} {100 * whole.drop.before:.1f} % → {100 * whole.drop.after:.1f} % "
+        f"({signed(sign * whole.drop.value)} of {whole.limit:.1f} allowed; "
+        f"interval {signed(low)} … {signed(high)}; n={whole.drop.samples})"
     )
-    if worst is not None:
-        lost = "±0" if worst.lost == 0 else f"{'−' if worst.lost > 0 else '+'}{abs(worst.lost)}"
-        line += f'   worst class "{worst.name}": {lost} of {worst.samples}'
-        if worst.drop > budget.max_class_drop:
-            line += f" ({signed(-worst.drop)} of {budget.max_class_drop:.1f} allowed)"
+    line += "".join(_shown(held, sign) for held in worst.values() if held is not None)
+    few = [held.part for held in limits if held.part is not None and held.part.few]
+    if few:
+        first = max(few, key=lambda part: (part.drop, -part.samples))
+        more = f" and {len(few) - 1} more" if len(few) > 1 else ""
+        line += (
+            f'   {first.kind} "{first.name}"{more}: {signed(sign * first.drop)} of n={first.samples}, too few to judge'
+        )
     if passed and not proven:
-        which = "" if bounds[1] > budget.max_drop else "class limit "
+        which = "" if not whole.proves else "class limit " if _open(limits, "class") else "slice limit "
         line += f"   {which}not proven" + (f", needs n ≥ {needs}" if needs is not None else ": at the limit")
     return line
+
+
+def _open(limits: Sequence[_Held], kind: str) -> bool:
+    return any(held.part is not None and held.part.kind == kind and not held.proves for held in limits)
+
+
+def _shown(held: _Held, sign: int) -> str:
+    part = held.part
+    assert part is not None
+    line = f'   worst {part.kind} "{part.name}": '
+    if part.lost is not None:
+        line += "±0" if part.lost == 0 else f"{'−' if part.lost > 0 else '+'}{abs(part.lost)}"
+        line += f" of {part.samples}"
+        return line + (f" ({signed(sign * part.drop)} of {held.limit:.1f} allowed)" if held.fails else "")
+    return line + f"{signed(sign * part.drop)} of {held.limit:.1f} allowed, n={part.samples}"

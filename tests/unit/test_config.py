@@ -8,6 +8,7 @@ import pytest
 
 from edgeship import config
 from edgeship.errors import ConfigError, UsageError
+from edgeship.optimize import metrics, own
 from edgeship.preparation import Preparation
 
 EXAMPLE = """[project]
@@ -70,11 +71,30 @@ def test_the_example_of_the_design_loads(folder: Path) -> None:
     assert project.fleet.keys == folder / ".edgeship" / "keys"
 
 
+@pytest.mark.parametrize("metric", ["top1", "top5", "f1", "f1-binary", "mae", "rmse", "cosine", "agreement"])
+def test_metrics_by_name_are_those_that_the_check_knows(folder: Path, metric: str) -> None:
+    (folder / "edgeship.toml").write_text(f'[project]\nname = "a"\n[data]\nmetric = "{metric}"', encoding="utf-8")
+    assert config.load(folder).data.metric == metric
+    assert metrics.known(metric)
+    assert set(metrics.NAMES) <= {"top1", "f1", "f1-binary", "mae", "rmse", "cosine", "agreement"}
+
+
+def test_a_metric_of_ones_own_is_looked_for_in_the_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '[project]\nname = "a"\n[data]\nmetric = "scores.boxes:mean_ap"'
+    (folder / "edgeship.toml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir("/")
+    assert config.load(folder).data.metric == f"{folder}/scores.boxes:mean_ap"
+    assert own.is_own(f"{folder}/scores.boxes:mean_ap")
+    assert own.short(f"{folder}/scores.boxes:mean_ap") == "scores.boxes:mean_ap"
+
+
 def test_a_name_is_enough(folder: Path) -> None:
     (folder / "edgeship.toml").write_text('[project]\nname = "a"', encoding="utf-8")
     project = config.load(folder)
     assert project.model.source is None
+    assert project.data.metric is None
     assert project.budget == config.Budget()
+    assert project.budget.max_slice_drop is None
     assert project.fleet.store == f"sqlite:///{folder}/.edgeship/fleet.db"
     assert project.fleet.keys == folder / ".edgeship" / "keys"
 
@@ -101,7 +121,7 @@ def test_without_a_project_the_next_step_is_said(tmp_path: Path) -> None:
         ("[budget]", "[buget]", ":13: unknown table 'buget'; did you mean 'budget'?"),
         ('window = "2s"', "window = 2", ':21: telemetry.window must be a time with its unit, such as "20ms"'),
         ('max_size = "4MB"', 'max_size = "4 mb"', ":17: budget.max_size must be a size with its unit"),
-        ('metric = "top1"', 'metric = "top2"', ":11: data.metric must be one of top1, agreement; did you mean 'top1'?"),
+        ('metric = "top1"', 'metric = "top0"', ":11: data.metric must be `top1`, `top5` (any number), `f1`, "),
         ('name = "digits"', 'name = "my digits"', ":2: project.name must be 1 to 64 letters"),
         ('name = "digits"\n', "", ": project.name is missing"),
         ("[model]", "[model", ":4: not valid TOML"),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeship.errors import InputError
-from edgeship.optimize.quality import agreeing, is_scores, right
+from edgeship.optimize.metrics import agreeing, is_scores, right
 from edgeship.runtime.manifest import TensorSpec
 
 FloatArray = NDArray[np.float32]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from edgeship.dataset import Dataset
 from edgeship.errors import InputError, UsageError
 from edgeship.optimize import quality
-from edgeship.optimize.quality import Verdict, agreeing, judge, signed
+from edgeship.optimize.metrics import agreeing
+from edgeship.optimize.quality import Verdict, judge, signed
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets import registry
@@ -170,6 +171,110 @@ def test_changes_carry_their_sign(value: float, text: str) -> None:
     assert signed(value) == text
 
 
+# ── slices, small classes, other metrics ────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class SliceBudget(Budget):
+    max_slice_drop: float | None = None
+
+
+def sliced(lost: int, budget: Budget, n: int = 1000) -> Verdict:
+    """The variant is wrong on `lost` of the 200 samples at night, spread over the classes."""
+    truth = np.arange(n) % 10
+    given = truth.copy()
+    given[:lost] = (given[:lost] + 1) % 10
+    night = np.arange(n) < 200
+    return judge(
+        [scores(truth)], [scores(given)], [SCORES], budget, truth=truth.astype(np.int32),
+        slices={"night": night, "day": ~night, "nobody": np.zeros(n, bool)},
+    )  # fmt: skip
+
+
+def test_a_lost_slice_fails_though_the_whole_and_every_class_hold() -> None:
+    verdict = sliced(9, SliceBudget(max_slice_drop=4.0))
+    assert verdict.drop == pytest.approx(0.9)
+    assert not verdict.passed
+    assert verdict.worst_slice is not None
+    assert (verdict.worst_slice.name, verdict.worst_slice.samples, verdict.worst_slice.lost) == ("night", 200, 9)
+    assert 'worst slice "night": −9 of 200 (−4.5 of 4.0 allowed)' in verdict.summary
+    assert [s.name for s in verdict.slices] == ["night", "day"], "an empty slice has nothing to say"
+
+
+def test_without_a_limit_of_their_own_slices_have_that_of_classes() -> None:
+    assert sliced(9, Budget()).passed
+    assert not sliced(9, Budget(1.0, 4.0)).passed
+    assert sliced(9, SliceBudget(1.0, 50.0, None)).passed
+    open_slice = sliced(6, SliceBudget(2.0, 50.0, 4.0))
+    assert (open_slice.passed, open_slice.proven) == (True, False)
+    assert "slice limit not proven, needs n ≥ " in open_slice.summary
+
+
+def test_one_sample_of_a_rare_class_does_not_fail_it_nor_prove_it() -> None:
+    truth = np.concatenate([np.arange(2000) % 5, [7, 7, 7]])
+    given = truth.copy()
+    given[-1] = 0
+    verdict = judge([scores(truth)], [scores(given)], [SCORES], Budget(), truth=truth.astype(np.int32))
+    assert (verdict.passed, verdict.proven) == (True, False)
+    assert [(c.name, c.few) for c in verdict.classes if c.few] == [("7", True)]
+    assert '   class "7": −33.3 of n=3, too few to judge' in verdict.summary
+    assert verdict.worst_class is not None
+    assert verdict.worst_class.name != "7", "what can be judged comes first"
+
+
+def test_a_rare_class_that_is_surely_lost_fails() -> None:
+    truth = np.concatenate([np.arange(2000) % 5, np.full(12, 7)])
+    given = truth.copy()
+    given[-12:] = 0
+    verdict = judge([scores(truth)], [scores(given)], [SCORES], Budget(), truth=truth.astype(np.int32))
+    assert verdict.drop < 1.0
+    assert not verdict.passed
+    assert verdict.worst_class is not None
+    assert verdict.worst_class.name == "7"
+
+
+def test_data_of_one_class_and_of_one_sample_is_judged_as_what_it_is() -> None:
+    one_class = judge([scores(np.zeros(500, np.int64))] * 1, [scores(np.zeros(500, np.int64))], [SCORES],
+                      Budget(), truth=np.zeros(500, np.int32))  # fmt: skip
+    assert [c.samples for c in one_class.classes] == [500]
+    assert one_class.proven
+    one = judge([scores(np.zeros(1, np.int64))], [scores(np.zeros(1, np.int64))], [SCORES], Budget(),
+                truth=np.zeros(1, np.int32))  # fmt: skip
+    assert (one.passed, one.proven, one.samples) == (True, False, 1)
+    assert "n=1, too few to judge" in one.summary
+    assert one.needs_n is not None
+
+
+def test_an_error_that_grows_is_a_drop_and_is_shown_as_a_plus() -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.uniform(0, 10, (300, 1)).astype(np.float32)
+    source = targets + rng.normal(0, 0.2, targets.shape).astype(np.float32)
+    variant = source + np.float32(0.3) * np.sign(source - targets)
+    spec = TensorSpec("y", "float32", (1,))
+    verdict = judge([source], [variant], [spec], Budget(), targets=targets)
+    assert verdict.metric == "mae"
+    assert verdict.drop == pytest.approx(3.0, abs=0.1)
+    assert not verdict.passed
+    assert "MAE " in verdict.summary
+    assert "(+3.0 of 1.0 allowed; interval +" in verdict.summary
+    assert judge([source], [source + np.float32(1e-4)], [spec], Budget(), targets=targets).proven
+    rmse = judge([source], [variant], [spec], Budget(), targets=targets, metric="rmse")
+    assert rmse.drop > 0
+    assert rmse.interval[0] < rmse.drop < rmse.interval[1]
+
+
+def test_agreement_goes_by_class_where_there_are_labels() -> None:
+    truth = np.arange(300) % 3
+    given = truth.copy()
+    given[truth == 2] = 5
+    verdict = judge(
+        [scores(truth)], [scores(given)], [SCORES], Budget(50, 50), metric="agreement", truth=truth.astype(np.int32)
+    )
+    assert not verdict.passed
+    assert verdict.worst_class is not None
+    assert (verdict.worst_class.label, verdict.worst_class.variant_value) == (2, 0.0)
+
+
 # ── with real models in the engine ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -211,7 +316,7 @@ def test_metrics_need_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UsageError, match="needs labels") as caught:
         quality.check(facts, variant, bare, Budget(), metric="top1")
     assert "agreement" in str(caught.value.hint)
-    with pytest.raises(UsageError, match="unknown metric 'f1'"):
-        quality.check(facts, variant, bare, Budget(), metric="f1")
+    with pytest.raises(UsageError, match="unknown metric 'f2'"):
+        quality.check(facts, variant, bare, Budget(), metric="f2")
     assert quality.check(facts, variant, bare, Budget()).metric == "agreement"
     assert quality.check(facts, variant, data(), Budget(), metric="agreement").variant_value == 1.0
