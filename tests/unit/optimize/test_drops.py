@@ -124,7 +124,7 @@ def test_needed_is_about_the_number_that_proves_it() -> None:
 
 
 def test_f1_is_that_of_scikit_learn() -> None:
-    from sklearn.metrics import f1_score  # type: ignore[import-untyped]
+    from sklearn.metrics import f1_score
 
     rng = np.random.default_rng(6)
     truth = rng.integers(0, 4, 200).astype(np.int32)
