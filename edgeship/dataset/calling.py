@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -97,7 +97,7 @@ class Collected:
 
     def _named(self, item: object) -> dict[str, object]:
         out: dict[str, object] = {}
-        if isinstance(item, tuple):
+        if isinstance(item, tuple) or _is_pair(item):
             if len(item) != 2:
                 raise InputError(f"item {self._items} is a tuple of {len(item)}, a pair is wanted", hint=_WANTED)
             item, out[archive.LABELS] = item
@@ -125,6 +125,11 @@ class Collected:
     def _keep(self, name: str, array: Array) -> None:
         self._bytes += array.nbytes
         self._parts.setdefault(name, []).append(array)
+
+
+def _is_pair(item: object) -> TypeGuard[list[object]]:
+    """Whether a list is a pair as PyTorch's DataLoader makes it, and not a sample written as lists of numbers."""
+    return isinstance(item, list) and len(item) == 2 and (isinstance(item[0], Mapping) or hasattr(item[0], "__array__"))
 
 
 def _array(where: str, value: object) -> Array:

@@ -156,4 +156,5 @@ def _watched(path: Path, size: int, total: int, step: Step, reporter: Reporter) 
 
 def _samples(path: Path, spec: TensorSpec) -> Array:
     dtype = np.dtype("<f4") if spec.scale or spec.dtype.startswith("float") else np.dtype(spec.dtype)
-    return np.fromfile(path, dtype.newbyteorder("<")).reshape(-1, *spec.shape).astype(dtype.newbyteorder("="))
+    made = np.fromfile(path, dtype.newbyteorder("<")).reshape(-1, *spec.shape)
+    return made.astype(dtype.newbyteorder("="), copy=False)

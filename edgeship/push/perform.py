@@ -150,7 +150,7 @@ class Performer:
         if evaluation is None:
             raise UsageError(
                 "there is no evaluation data to check with, nor to take golden samples from",
-                hint='--evaluation FILE.npz, or [data] evaluation = "FILE.npz" in edgeship.toml',
+                hint='--evaluation DATA, or [data] evaluation = "DATA" in edgeship.toml',
             )
         samples = self._load(evaluation, plan)
         if calibration is not None:

@@ -81,7 +81,7 @@ def choose(
             if one == "int8" and source.precision != "int8" and not calibrated:
                 raise UsageError(
                     f"profile {profile.name} wants int8, and there is no calibration data to quantize with",
-                    hint='--calibration FILE.npz, or [data] representative = "FILE.npz" in edgeship.toml: '
+                    hint='--calibration DATA, or [data] representative = "DATA" in edgeship.toml: '
                     "200 to 1,000 samples as the model will see them. Or --precision float16, which needs none",
                 )
             own = name == source.format

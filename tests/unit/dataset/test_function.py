@@ -33,7 +33,17 @@ def singles():
 def batches_of_one():
     for row, label in zip(grid, range(5)): yield {"x": row[None], "labels": label, "targets": [label / 2]}
 def batches(): yield grid[:3], np.arange(3); yield grid[3:], np.arange(3, 5)
+def loader():
+    for row, label in zip(grid, range(5)): yield [row[None], np.array([label])]
+def named_loader():
+    for row, label in zip(grid, range(5)): yield [{"x": row}, label]
+def one_buffer():
+    buffer = np.empty((1, 2, 3), np.float32)
+    for row, label in zip(grid, range(5)):
+        buffer[:] = row
+        yield buffer, label
 def bare(): return grid
+def nested(): return grid.tolist()
 def rows(): return list(grid)
 def two():
     for i in range(4): yield {"a": np.full(2, i), "b": np.full(3, i)}, i
@@ -97,12 +107,27 @@ def collected(home: Path, name: str, *specs: TensorSpec) -> Dataset:
     return archive.assemble("it", arrays, specs or (X,))
 
 
-@pytest.mark.parametrize("name", ["whole", "pair", "singles", "batches_of_one", "batches", "bare", "rows"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "whole",
+        "pair",
+        "singles",
+        "batches_of_one",
+        "batches",
+        "loader",
+        "named_loader",
+        "bare",
+        "rows",
+        "nested",
+        "one_buffer",
+    ],
+)
 def test_samples_and_batches_come_out_alike(home: Path, name: str) -> None:
     data = collected(home, name)
     assert data.inputs["x"].tolist() == np.arange(30.0).reshape(5, 1, 2, 3).tolist()
     assert data.inputs["x"].dtype == np.float32
-    if name in ("bare", "rows"):
+    if name in ("bare", "rows", "nested"):
         assert data.labels is None
     else:
         assert data.labels is not None
