@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeship.cli.options import with_output
+from edgeship.cli.options import preparation, preparation_options, with_output
 from edgeship.cli.output import Output, Pairs
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _FILE = click.Path(path_type=Path)
               help="Samples to teach with; labels are used where there are some.")  # fmt: skip
 @click.option("--evaluation", type=_FILE, default=None, metavar="DATA",
               help="Samples to judge with; without it a seeded fifth of --data is held out.")  # fmt: skip
+@preparation_options
 @click.option("--output", required=True, type=_FILE, metavar="FILE",
               help="The .keras file to write; its recipe goes beside it.")  # fmt: skip
 @click.option("--temperature", type=float, default=4.0, show_default=True,
@@ -49,7 +50,7 @@ _FILE = click.Path(path_type=Path)
 def distill(
     out: Output, teacher: Path, student: Path | None, width: float | None, depth: float, data: Path,
     evaluation: Path | None, output: Path, temperature: float, alpha: float, features: tuple[str, ...], epochs: int,
-    rate: float, seed: int, max_drop: float, max_class_drop: float | None,
+    rate: float, seed: int, max_drop: float, max_class_drop: float | None, stated: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Teach a small Keras model what a large one answers.
 
@@ -72,9 +73,12 @@ def distill(
     source = registry.inspect(teacher)
     pupil = None if student is None else registry.inspect(student)
     make.check(source, pupil, plan)
-    samples = dataset.load(data, source)
-    judged = None if evaluation is None else dataset.load(evaluation, source)
+    prepared = preparation(stated)
     with out.reporter() as reporter:
+        samples = dataset.load(data, source, preparation=prepared, reporter=reporter)
+        judged = None
+        if evaluation is not None:
+            judged = dataset.load(evaluation, source, preparation=prepared, reporter=reporter)
         tuned = make.distill(
             source, plan, samples, tuning.work_folder(), reporter, student=pupil, evaluation=judged, what=str(data)
         )  # fmt: skip

@@ -58,7 +58,10 @@ def distill(
         Else as `keeping.run`.
     """
     check(teacher, student, plan)
-    made_by = {"plan": plan.encode(), "by": _BY, "student": None if student is None else student.sha256}
+    made_by = {
+        "plan": plan.encode(), "by": _BY, "teacher": teacher.sha256,
+        "student": None if student is None else student.sha256,
+    }  # fmt: skip
     request = {"plan": plan.encode(), "student": None if student is None else str(student.path.resolve())}
     order = keeping.Order(
         "distill", _STEP, teacher, request, made_by, plan.settings, "student.keras", ("before", "after"), also=student

@@ -44,13 +44,13 @@ class Order:
     Attributes:
         name: "prune" or "distill", for people and the recipe.
         step: module that performs it; it writes `file` and answers as `<stem>_<j>.npy` for each of `stems`.
-        source: the model that it starts from; a recipe beside it is carried on.
+        source: the model that it starts from, or a teacher; a recipe beside it is carried on.
         request: for the step, without data.
         made_by: what else decides the result, for the key and the recipe; JSON.
         settings: of the training.
         file: the model that the step writes.
         stems: answers to the evaluation samples that are kept.
-        also: another model that the step reads.
+        also: the model that is trained, where it is not the source: a given student. Its recipe is carried on then.
     """
 
     name: str
@@ -85,8 +85,9 @@ class Tuned:
         if truth is not None and not metrics.is_scores(specs[0]):
             truth = None
         return quality.judge(
-            expected, given, specs, budget, metric=metrics.AGREEMENT if truth is None else metrics.TOP1, truth=truth
-        )
+            expected, given, specs, budget, metric=metrics.AGREEMENT if truth is None else metrics.TOP1, truth=truth,
+            labels=self.evaluation.classes,
+        )  # fmt: skip
 
 
 def run(
@@ -136,12 +137,16 @@ def run(
                 for path in sorted(work.glob(f"{stem}_*.npy")):
                     shutil.copyfile(path, place / path.name)
         sha, _ = digest([place / MODEL])
-        step = {"do": order.name, **order.made_by, "from": order.source.sha256, "made": sha}
-        recipe = Recipe(
-            order.source.sha256, order.source.format, "keras", "float32", (*_ancestry(order.source), step),
-            {"sha256": data.sha256, "samples": len(divided.train), "of": len(data), "seed": order.settings.seed,
-             "evaluation_sha256": judged_by}, versions,
-        )  # fmt: skip
+        grown_from = order.also or order.source
+        step = {"do": order.name, **order.made_by, "from": grown_from.sha256, "made": sha}
+        says: dict[str, Any] = {
+            "sha256": data.sha256, "samples": len(divided.train), "of": len(data), "seed": order.settings.seed,
+            "evaluation_sha256": judged_by,
+        }  # fmt: skip
+        if data.preparation is not None:
+            says["preparation"] = dict(data.preparation)
+        steps = (*_ancestry(grown_from), step)
+        recipe = Recipe(order.source.sha256, order.source.format, "keras", "float32", steps, says, versions)
         (place / RECIPE).write_bytes(recipe.canonical())
         return {**facts, "sha256": sha, "recipe": recipe.encode()}
 

@@ -120,7 +120,8 @@ def test_a_student_is_kept_by_plan_data_and_where_it_started(
     assert (first.cached, again.cached, given.cached) == (False, True, False)
     assert first.path == again.path != given.path
     (step,) = given.recipe.steps
-    assert (step["do"], step["student"], step["from"]) == ("distill", student.sha256, teacher.sha256)
+    assert (step["do"], step["teacher"], step["from"]) == ("distill", teacher.sha256, student.sha256)
+    assert first.recipe.steps[0]["from"] == teacher.sha256
 
 
 @pytest.mark.parametrize("given", [True, False])
