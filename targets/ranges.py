@@ -8,6 +8,7 @@ Pure functions of counts and edges; a range always lies within what was seen. Wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def chosen(choice: str, counts: Counts, edges: Edges, seen: Range, symmetric: bo
     """The range that a choice of `scheme.RANGES` makes of a histogram; for symmetric percentiles that of magnitudes."""
     if choice == "percentile":
         return (percentile_of_magnitudes if symmetric else percentile)(counts, edges, seen)
-    if choice in ("entropy", "mse"):
+    if choice == "entropy":
         return entropy(counts, edges, seen)
     return squared_error(counts, edges, seen, levels, centred=symmetric)
 
@@ -52,7 +53,7 @@ def of_histogram(choice: str, histogram: Histogram, symmetric: bool, levels: int
     seen = histogram.low, histogram.high
     if seen == (0.0, 0.0):
         return seen
-    if choice in ("entropy", "mse"):
+    if choice == "entropy":
         return chosen(choice, *histogram.spread(BINS), seen, symmetric, levels)
     if choice == "percentile" and symmetric:
         return chosen(choice, *histogram.magnitudes(), seen, symmetric, levels)
@@ -146,9 +147,16 @@ def squared_error(counts: Counts, edges: Edges, seen: Range, levels: int, *, cen
     rounded = np.where((edges[:-1] <= 0) & (edges[1:] > 0), 0, counts)
     shares = np.linspace(0.2, 1.0, 81)
 
+    below = [np.concatenate([[0.0], np.cumsum(counts * at**power)]) for power in range(3)]
+    within = np.concatenate([[0.0], np.cumsum(rounded)])
+
+    def clipped(bounds: NDArray[np.float64], sums: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        return sums[2] - 2 * bounds * sums[1] + bounds**2 * sums[0]
+
     def cost(lows: NDArray[np.float64], highs: NDArray[np.float64]) -> NDArray[np.float64]:
-        beyond = np.maximum(at - highs[:, None], 0) + np.maximum(lows[:, None] - at, 0)
-        return np.asarray((beyond**2) @ counts + ((beyond == 0) @ rounded) * ((highs - lows) / (levels - 1)) ** 2 / 12)
+        first, last = np.searchsorted(at, lows, "left"), np.searchsorted(at, highs, "right")
+        beyond = clipped(lows, [s[first] for s in below]) + clipped(highs, [s[-1] - s[last] for s in below])
+        return np.asarray(beyond + (within[last] - within[first]) * ((highs - lows) / (levels - 1)) ** 2 / 12)
 
     low, high = min(seen[0], 0.0), max(seen[1], 0.0)
     if centred:
