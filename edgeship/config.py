@@ -370,6 +370,7 @@ name = "{name}"
 # metric = "top1"                      # or top5, f1, mae, rmse, cosine, agreement, module:function
 
 # [data.preparation]                   # of images and recordings: as in training. Arrays are taken as they are
+# samples = 1000                       # files that are read, of each class alike; all by default
 # normalize = "0..1"                   # images: 0..1, -1..1, 0..255, imagenet; recordings: -1..1, int16, peak
 # mean = [0.5]                         # then minus this,
 # std = [0.5]                          # then divided by that; one number, or one a channel

@@ -22,6 +22,10 @@ WAVES = ("-1..1", "int16", "peak")
 class Preparation:
     """The table [data.preparation]."""
 
+    samples: Annotated[
+        int | None,
+        Key(integer(1, 200_000), "Files that are read, a seeded draw of each class alike; all where it is not set."),
+    ] = None
     resize: Annotated[
         str,
         Key(

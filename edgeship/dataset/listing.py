@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
+from edgeship.dataset.parting import stratified
 from edgeship.dataset.samples import Array
 from edgeship.errors import InputError, UsageError
 
@@ -41,14 +44,36 @@ class Listing:
     classes: tuple[str, ...] = ()
     about: Mapping[str, Array] = field(default_factory=dict)  # one row a file: targets, slices
 
+    def drawn(self, n: int, seed: int = 0) -> Listing:
+        """About `n` of the files, of each class alike, in order; the same for the same seed."""
+        if n >= len(self.files):
+            return self
+        labels = np.zeros(len(self.files), np.int64) if self.labels is None else np.asarray(self.labels)
+        chosen = stratified(labels, np.ones(len(labels), np.intp), n / len(labels), np.random.default_rng(seed))
+        at = np.flatnonzero(chosen).tolist()
+        return replace(
+            self,
+            files=tuple(self.files[i] for i in at),
+            labels=None if self.labels is None else tuple(self.labels[i] for i in at),
+            about={name: array[at] for name, array in self.about.items()},
+        )
 
-def of_folder(root: Path, classes: Sequence[str] = ()) -> Listing:
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a model's classes: their names in the order of its output, and how many there are."""
+
+    names: tuple[str, ...] = ()
+    count: int | None = None
+
+
+def of_folder(root: Path, known: Known = Known()) -> Listing:
     """The samples of a folder.
 
     Args:
         root: `root/CLASS/file`, or `root/file` without labels.
-        classes: names of the classes in the order of the model's output; else those of `labels.txt` in the folder, a
-            name a line; else the folders' names, sorted.
+        known: of the model's classes. Their names, else those of `labels.txt` in the folder, a name a line, else the
+            folders' names, sorted, are the order of the labels.
 
     Raises:
         InputError: no samples, files of two kinds or of one that is not read, deeper folders, folders beside samples.
@@ -62,7 +87,7 @@ def of_folder(root: Path, classes: Sequence[str] = ()) -> Listing:
             f"{root}: {loose[0]!r} lies beside the class folders {', '.join(folders[:3])}",
             hint="one folder a class and nothing beside them, or files without folders",
         )
-    names = order(root, folders, classes)
+    names = order(root, folders, known)
     files: list[str] = []
     labels: list[int] = []
     for folder in sorted(folders, key=names.index):
@@ -88,15 +113,16 @@ def kind_of(root: Path, files: Iterable[str]) -> str:
     return next(iter(found))
 
 
-def order(root: Path, found: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
+def order(root: Path, found: Sequence[str], known: Known) -> tuple[str, ...]:
     """The classes in the order of the model's output.
 
     Raises:
-        UsageError: `found` holds a name that is no class; or the names are numbers whose order is not clear.
+        UsageError: `found` holds a name that is no class; or the order is not clear: the names are numbers other than
+            0, 1, 2, …, or more or fewer than the model's classes.
         InputError: `labels.txt` cannot be read, or names a class twice.
     """
     file = root / CLASSES_FILE
-    stated, where = tuple(classes), "the model's labels"
+    stated, where = known.names, "the model's labels"
     if not stated and file.is_file():
         stated, where = read_classes(file), str(file)
     if stated:
@@ -107,9 +133,15 @@ def order(root: Path, found: Sequence[str], classes: Sequence[str]) -> tuple[str
             )
         return stated
     names = tuple(sorted(set(found)))
-    if all(name.isdecimal() for name in names) and [int(name) for name in names] != list(range(len(names))):
+    why = ""
+    if all(name.isdecimal() for name in names):
+        if [int(name) for name in names] != list(range(len(names))):
+            why = f"The names are numbers: {', '.join(names[:12])}"
+    elif known.count not in (None, len(names)):
+        why = f"There are {len(names)} names, the model has {known.count} classes: {', '.join(names[:12])}"
+    if why:
         raise UsageError(
-            f"{root}: which class has which index? The names are numbers: {', '.join(names[:12])}",
+            f"{root}: which class has which index? {why}",
             hint=f"write {root / CLASSES_FILE}, one name a line, in the order of the model's output",
         )
     return names

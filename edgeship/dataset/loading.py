@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from edgeship import child
-from edgeship.dataset import archive, function, listing, table
+from edgeship.dataset import archive, function, listing, table, values
 from edgeship.dataset.decode import LIMITS, SAMPLES
-from edgeship.dataset.listing import Listing
+from edgeship.dataset.listing import Known, Listing
 from edgeship.dataset.samples import Array, Dataset
 from edgeship.errors import InputError, MissingExtra, UsageError
 from edgeship.model import ModelFacts
@@ -58,21 +58,7 @@ def load(
         InputError: it cannot be read, or does not fit the model; the message names array or file.
         MissingExtra: images, and Pillow is not installed.
     """
-    return read(
-        path, facts.inputs, need_labels=need_labels, preparation=preparation, classes=classes, reporter=reporter
-    )
-
-
-def read(
-    path: Path, specs: Sequence[TensorSpec], *, need_labels: bool = False, preparation: Preparation | None = None,
-    classes: Sequence[str] = (), reporter: Reporter | None = None,
-) -> Dataset:  # fmt: skip
-    """As `load`, for inputs that are known without the model file: those of what a device serves."""
-    check_file(path)
-    data = _read(path, specs, preparation or Preparation(), classes, reporter or Reporter())
-    prepared = (data.preparation or {}).get("kind") in listing.KINDS.values()
-    if reporter is not None and not prepared and preparation not in (None, Preparation()):
-        reporter.note(f"{path}: arrays are taken as they are; the preparation is for images and recordings")
+    data = _loaded(path, facts.inputs, preparation, Known(tuple(classes), _class_count(facts)), reporter)
     if need_labels and data.labels is None:
         raise UsageError(
             f"{path}: no labels in it",
@@ -81,19 +67,44 @@ def read(
     return data
 
 
+def read(
+    path: Path, specs: Sequence[TensorSpec], *, preparation: Preparation | None = None, classes: Sequence[str] = (),
+    reporter: Reporter | None = None,
+) -> Dataset:  # fmt: skip
+    """As `load`, for inputs that are known without the model file: those of what a device serves."""
+    return _loaded(path, specs, preparation, Known(tuple(classes)), reporter)
+
+
+def _class_count(facts: ModelFacts) -> int | None:
+    """Of a classifier: one output with a score a class. One score alone may stand for two classes."""
+    shapes = [values.sample_shape(spec) for spec in facts.outputs]
+    return shapes[0][0] if len(shapes) == 1 and len(shapes[0]) == 1 and shapes[0][0] > 1 else None
+
+
+def _loaded(
+    path: Path, specs: Sequence[TensorSpec], preparation: Preparation | None, known: Known, reporter: Reporter | None
+) -> Dataset:  # fmt: skip
+    check_file(path)
+    data = _read(path, specs, preparation or Preparation(), known, reporter or Reporter())
+    prepared = (data.preparation or {}).get("kind") in listing.KINDS.values()
+    if reporter is not None and not prepared and preparation not in (None, Preparation()):
+        reporter.note(f"{path}: arrays are taken as they are; the preparation is for images and recordings")
+    return data
+
+
 def _read(
-    path: Path, specs: Sequence[TensorSpec], preparation: Preparation, classes: Sequence[str], reporter: Reporter
+    path: Path, specs: Sequence[TensorSpec], preparation: Preparation, known: Known, reporter: Reporter
 ) -> Dataset:  # fmt: skip
     if function.is_function(path):
         return function.read(path, specs)
     if path.is_dir():
-        return _of_files(listing.of_folder(path, classes), specs, preparation, reporter)
+        return _of_files(listing.of_folder(path, known), specs, preparation, reporter)
     if path.suffix.lower() != ".csv":
         return archive.read(path, specs)
     found = table.columns(path)
     if found.file is not None:
-        return _of_files(table.files(path, found, classes), specs, preparation, reporter)
-    return table.numbers(path, found, specs, classes)
+        return _of_files(table.files(path, found, known), specs, preparation, reporter)
+    return table.numbers(path, found, specs, known)
 
 
 def _of_files(
@@ -106,6 +117,8 @@ def _of_files(
             f"{', '.join(spec.name for spec in specs)}",
             hint="an .npz with an array for each input",
         )
+    if preparation.samples is not None:
+        files = files.drawn(preparation.samples)
     if files.kind == "images" and importlib.util.find_spec("PIL") is None:
         raise MissingExtra("pillow", "data")
     (spec,) = specs
@@ -130,7 +143,7 @@ def _of_files(
         None if files.labels is None else np.asarray(files.labels, np.int32)[file_of],
         groups=file_of if len(file_of) > len(files.files) else None,
         classes=files.classes,
-        preparation=answer["preparation"],
+        preparation=answer["preparation"] | ({"files": len(files.files)} if preparation.samples is not None else {}),
     )
     return archive.describe(str(files.root), data, {name: array[file_of] for name, array in files.about.items()})
 

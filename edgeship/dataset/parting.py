@@ -40,7 +40,7 @@ def split(data: Dataset, fraction: float = 0.2, seed: int = 0) -> tuple[Dataset,
     groups = np.arange(len(data)) if data.groups is None else data.groups
     _, first, group_of = np.unique(groups, return_index=True, return_inverse=True)
     classes = np.zeros(len(first), np.int64) if data.labels is None else data.labels[first]
-    held = _drawn(classes, np.bincount(group_of), fraction, np.random.default_rng(seed))[group_of]
+    held = stratified(classes, np.bincount(group_of), fraction, np.random.default_rng(seed))[group_of]
     if held.all() or not held.any():
         raise InputError(
             f"{len(data)} samples in {len(first)} groups cannot be parted: samples of one group stay together",
@@ -49,12 +49,22 @@ def split(data: Dataset, fraction: float = 0.2, seed: int = 0) -> tuple[Dataset,
     return data.select(np.flatnonzero(~held)), data.select(np.flatnonzero(held))
 
 
-def _drawn(
+def stratified(
     classes: NDArray[np.int64] | NDArray[np.int32], sizes: NDArray[np.intp], fraction: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Which groups are held out: of each class about `fraction` of its samples, of all classes together too.
+    """Which groups are drawn: of each class about `fraction` of its samples, of all classes together too.
 
     What rounding leaves over in one class is carried to the next, so that many small classes do not add up to nothing.
+    No class is drawn whole where it has two groups or more.
+
+    Args:
+        classes: class of each group, [g].
+        sizes: samples of each group, [g].
+        fraction: more than 0 and less than 1.
+        rng: decides which.
+
+    Returns:
+        bool [g].
     """
     held = np.zeros(len(classes), np.bool_)
     owed = 0.0

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeship.dataset import archive
-from edgeship.dataset.listing import KINDS, MAX_FILES, Listing, kind_of, order
+from edgeship.dataset.listing import KINDS, MAX_FILES, Known, Listing, kind_of, order
 from edgeship.dataset.samples import Array, Dataset
 from edgeship.errors import InputError
 from edgeship.runtime.manifest import TensorSpec
@@ -73,7 +73,7 @@ def columns(path: Path) -> Columns:
     )  # fmt: skip
 
 
-def files(path: Path, found: Columns, classes: Sequence[str] = ()) -> Listing:
+def files(path: Path, found: Columns, known: Known) -> Listing:
     """The samples that a list of files names, in its order.
 
     Raises:
@@ -87,14 +87,14 @@ def files(path: Path, found: Columns, classes: Sequence[str] = ()) -> Listing:
     root = path.parent
     inside = root.resolve()
     names = [_safe(path, line, row[found.file].strip(), root, inside) for line, row in rows]
-    labels, known = _labels(path, found, rows, classes)
+    labels, classes = _labels(path, found, rows, known)
     return Listing(
-        kind_of(path, names), root, tuple(names), None if labels is None else tuple(labels), known,
+        kind_of(path, names), root, tuple(names), None if labels is None else tuple(labels), classes,
         _about(path, found, rows),
     )  # fmt: skip
 
 
-def numbers(path: Path, found: Columns, specs: Sequence[TensorSpec], classes: Sequence[str] = ()) -> Dataset:
+def numbers(path: Path, found: Columns, specs: Sequence[TensorSpec], known: Known) -> Dataset:
     """The samples whose values are the columns.
 
     One input takes all columns in the order of the table, or `NAME.0`, `NAME.1`, … of the flat input. Several inputs
@@ -117,10 +117,10 @@ def numbers(path: Path, found: Columns, specs: Sequence[TensorSpec], classes: Se
     arrays: dict[str, Array] = {
         spec.name: table[:, places[spec.name]].reshape(-1, *spec.shape) for spec in specs
     }  # fmt: skip
-    labels, known = _labels(path, found, rest, classes)
+    labels, classes = _labels(path, found, rest, known)
     if labels is not None:
         arrays[archive.LABELS] = np.asarray(labels, np.int64)
-    return replace(archive.assemble(str(path), {**arrays, **_about(path, found, rest)}, specs), classes=known)
+    return replace(archive.assemble(str(path), {**arrays, **_about(path, found, rest)}, specs), classes=classes)
 
 
 # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -193,7 +193,7 @@ def _safe(table: Path, line: int, name: str, root: Path, inside: Path) -> str:
 
 
 def _labels(
-    path: Path, found: Columns, rows: Sequence[tuple[int, Sequence[str]]], classes: Sequence[str]
+    path: Path, found: Columns, rows: Sequence[tuple[int, Sequence[str]]], known: Known
 ) -> tuple[list[int] | None, tuple[str, ...]]:  # fmt: skip
     """(class index of each row or None, names of the classes): whole numbers are indices, other labels are names."""
     if found.label is None:
@@ -202,8 +202,8 @@ def _labels(
     if "" in given:
         raise InputError(f"{path}: row {rows[given.index('')][0]} has no label")
     if all(label.isdecimal() for label in given):
-        return [int(label) for label in given], tuple(classes)
-    names = order(path.parent, sorted(set(given)), classes)
+        return [int(label) for label in given], known.names
+    names = order(path.parent, sorted(set(given)), known)
     index = {name: number for number, name in enumerate(names)}
     return [index[label] for label in given], names
 

@@ -9,6 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeship.cli import optimize as command
+from edgeship.cli.options import preparation
+from edgeship.reporter import Reporter
+from edgeship.targets import registry
+from tests.simulators import media
 from tests.simulators.commandline import run, run_error, run_json
 from tests.simulators.models import SHAPE, samples, tiny_tflite
 
@@ -87,3 +92,25 @@ def test_calibration_data_of_another_scale_is_refused_with_both_ranges(folder: P
 def test_a_model_that_is_not_there_is_said(folder: Path) -> None:
     words = ("--profile", "raspberry-pi-5", "--data", "data.npz")
     assert "nope.keras: no such file" in run_error("optimize", "nope.keras", *words, exit_code=2)["message"]
+
+
+def test_a_folder_of_images_is_parted_by_class_and_prepared_as_stated(folder: Path) -> None:
+    x, labels = samples(60)
+    for number, (picture, label) in enumerate(zip(x.reshape(-1, *SHAPE[1:3]), labels, strict=True)):
+        media.image(folder / "pictures" / str(label) / f"{number}.png", np.rint(picture * 255).astype(np.uint8))
+    (folder / "pictures" / "labels.txt").write_text("\n".join(map(str, range(10))))
+    words = ("optimize", "m.tflite", "--profile", "raspberry-pi-5", "--data", "pictures")
+    assert "how were pixels scaled in training" in run_error(*words, exit_code=2)["message"]
+    assert "normalize must be one of" in run_error(*words, "--normalize", "0-1", exit_code=2)["message"]
+    stated = preparation(("normalize=0..1", "resize=none"))
+    source = registry.inspect(folder / "m.tflite")
+    calibration, judged = command._data(None, source, Path("pictures"), None, stated, Reporter())
+    assert calibration is not None
+    assert calibration.labels is not None
+    assert judged.labels is not None
+    assert len(calibration) + len(judged) == 60
+    counts = np.bincount(labels, minlength=10)
+    assert np.abs(np.bincount(judged.labels, minlength=10) - counts / 5).max() <= 1
+    assert calibration.preparation is not None
+    assert calibration.preparation["resize"] == "none"
+    assert judged.inputs["image"].max() <= 1

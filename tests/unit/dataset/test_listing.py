@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgeship.dataset import listing
-from edgeship.dataset.listing import of_folder
+from edgeship.dataset.listing import Known, Listing, of_folder
 from edgeship.errors import InputError, UsageError
 
 
@@ -45,9 +46,9 @@ def test_the_order_can_be_stated_in_a_file(tmp_path: Path) -> None:
 def test_the_models_own_labels_come_first(tmp_path: Path) -> None:
     touch(tmp_path, "ant/1.png", "dog/2.png")
     (tmp_path / "labels.txt").write_text("ant\ndog\n")
-    assert of_folder(tmp_path, ["dog", "ant"]).labels == (0, 1)
+    assert of_folder(tmp_path, Known(("dog", "ant"))).labels == (0, 1)
     with pytest.raises(UsageError, match="the class 'ant' is none of the model's labels: dog, cat"):
-        of_folder(tmp_path, ["dog", "cat"])
+        of_folder(tmp_path, Known(("dog", "cat")))
     (tmp_path / "labels.txt").write_text("ant\ncat\n")
     with pytest.raises(UsageError, match=r"the class 'dog' is none of .*labels\.txt: ant, cat"):
         of_folder(tmp_path)
@@ -70,6 +71,32 @@ def test_numbers_as_names_are_indices_or_are_asked_for(tmp_path: Path) -> None:
         assert "labels.txt" in str(caught.value.hint)
     (other / "labels.txt").write_text("0\n1\n2\n")
     assert of_folder(other).labels == (0, 2)
+
+
+def test_more_or_fewer_classes_than_the_model_has_are_asked_for(tmp_path: Path) -> None:
+    touch(tmp_path, "ant/1.png", "dog/1.png")
+    assert of_folder(tmp_path, Known(count=2)).labels == (0, 1)
+    for count in (1, 3, 10):
+        with pytest.raises(UsageError, match=f"There are 2 names, the model has {count} classes: ant, dog"):
+            of_folder(tmp_path, Known(count=count))
+    (tmp_path / "labels.txt").write_text("cow\ndog\nant\n")
+    assert of_folder(tmp_path, Known(count=3)).labels == (1, 2)
+    digits = touch(tmp_path / "digits", "0/x.png", "1/x.png")
+    assert of_folder(digits, Known(count=10)).labels == (0, 1), "numbers are indices"
+
+
+def test_a_draw_is_of_each_class_alike_and_the_same_every_time(tmp_path: Path) -> None:
+    found = of_folder(touch(tmp_path, *(f"{'a' if n < 30 else 'b'}/{n:02}.png" for n in range(40))))
+    drawn = found.drawn(20)
+    assert drawn == found.drawn(20) != found.drawn(20, seed=1)
+    assert drawn.labels is not None
+    assert (drawn.labels.count(0), drawn.labels.count(1)) == (15, 5)
+    assert list(drawn.files) == sorted(set(drawn.files))
+    assert [name.startswith("b/") for name in drawn.files] == [label == 1 for label in drawn.labels]
+    assert found.drawn(40) is found
+    plain = Listing("images", tmp_path, found.files, about={"targets": np.arange(40)}).drawn(7)
+    assert [int(name.partition("/")[2][:2]) for name in plain.files] == plain.about["targets"].tolist()
+    assert len(plain.files) == 7
 
 
 def test_an_empty_class_keeps_its_index(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from edgeship import child, dataset
 from edgeship.dataset import loading
 from edgeship.dataset.decode import SAMPLES
 from edgeship.errors import InputError, MissingExtra, UsageError
+from edgeship.model import ModelFacts
 from edgeship.preparation import Preparation
 from edgeship.reporter import Reporter, Step
 from edgeship.runtime.manifest import TensorSpec
@@ -61,7 +62,7 @@ def test_every_kind_of_one_data_gives_the_same_samples(tmp_path: Path, monkeypat
     )
     monkeypatch.chdir(tmp_path)
     made = [
-        dataset.read(Path(name), [SPEC], need_labels=True, preparation=Preparation(normalize="0..1"))
+        dataset.read(Path(name), [SPEC], preparation=Preparation(normalize="0..1"))
         for name in ("d.npz", "d", "files.csv", "values.csv", "prep:samples")
     ]
     for data in made:
@@ -134,3 +135,39 @@ def test_what_is_not_there_is_a_usage_error_with_all_kinds(tmp_path: Path, name:
     assert all(
         kind in str(caught.value.hint) for kind in (".npz", "folder of images or WAV", ".csv", "module:function")
     )
+
+
+def facts(*outputs: TensorSpec) -> ModelFacts:
+    return ModelFacts(Path("m"), "onnx", "a" * 64, 1, "float32", (SPEC,), outputs, {}, None)
+
+
+def test_classes_that_are_not_those_of_the_model_are_asked_for(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        image(tmp_path / name / "1.png", np.zeros((4, 4), np.uint8))
+    stated = Preparation(normalize="0..1")
+    scores = TensorSpec("p", "float32", (1, 3))
+    with pytest.raises(UsageError, match="There are 2 names, the model has 3 classes: cat, dog"):
+        dataset.load(tmp_path, facts(scores), preparation=stated)
+    named = dataset.load(tmp_path, facts(scores), preparation=stated, classes=("dog", "cow", "cat"))
+    assert named.labels is not None
+    assert named.labels.tolist() == [0, 2]
+    one = TensorSpec("p", "float32", (1, 1))
+    boxes = TensorSpec("b", "float32", (1, 10, 4))
+    for outputs in ((one,), (boxes,), (scores, boxes), ()):
+        assert dataset.load(tmp_path, facts(*outputs), preparation=stated).classes == ("cat", "dog")
+
+
+def test_labels_that_are_needed_and_missing_are_a_usage_error(tmp_path: Path) -> None:
+    image(tmp_path / "1.png", np.zeros((4, 4), np.uint8))
+    with pytest.raises(UsageError, match="no labels in it") as caught:
+        dataset.load(tmp_path, facts(), preparation=Preparation(normalize="0..1"), need_labels=True)
+    assert "a column 'label'" in str(caught.value.hint)
+
+
+def test_a_draw_reads_only_what_was_drawn(tmp_path: Path) -> None:
+    for number in range(20):
+        image(tmp_path / f"{number}.png", np.full((4, 4), number, np.uint8))
+    data = dataset.read(tmp_path, [SPEC], preparation=Preparation(normalize="0..255", samples=5))
+    assert len(set(data.inputs["image"][:, 0, 0, 0, 0].tolist())) == 5
+    assert data.preparation is not None
+    assert data.preparation["files"] == 5

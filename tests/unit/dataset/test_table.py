@@ -184,10 +184,3 @@ def test_sizes_are_bounded_before_anything_is_read(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(table, "MAX_FILES", 1)
     with pytest.raises(InputError, match="2 rows are over the limit of 1 files"):
         read(tmp_path / "d.csv", "file\na.png\nb.png\n")
-
-
-def test_labels_that_are_needed_and_missing_are_a_usage_error(tmp_path: Path) -> None:
-    (tmp_path / "d.csv").write_text("a,b,c\n1,2,3\n")
-    with pytest.raises(UsageError, match="no labels in it") as caught:
-        dataset.read(tmp_path / "d.csv", [VALUES], need_labels=True)
-    assert "a column 'label'" in str(caught.value.hint)
