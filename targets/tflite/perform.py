@@ -18,6 +18,7 @@ from edgeship.targets.tflite import calibrate, layers, plan, quantize
 from edgeship.targets.tflite.freeze import freeze
 from edgeship.targets.tflite.half import halve
 from edgeship.targets.tflite.inspect import default_signature, describe
+from edgeship.targets.tflite.loops import updated
 from edgeship.targets.tflite.prepare import ready
 from edgeship.targets.tflite.reader import read
 from edgeship.targets.tflite.shapes import close
@@ -35,7 +36,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         of all weight matrices, those of the layers that were to stay in float; "decided": what people should know.
     """
     data, fixed = close(Path(request["path"]).read_bytes())
-    data = freeze(data)
+    data = updated(freeze(data))
     scheme = Scheme.parse(request["scheme"])
     kept, decided = 0.0, list[str]()
     if scheme.precision != request["from"]:

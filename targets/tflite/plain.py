@@ -18,7 +18,12 @@ PERFORM = "edgeship.targets.tflite.perform"
 
 def steps(source: ModelFacts) -> Sequence[Mapping[str, Any]]:
     """What a recipe says of taking the file as it is."""
-    return ({"do": "fix-shapes", "batch": 1},) if source.open_shapes or "SHAPE" in source.operators else ()
+    return ({"do": "fix-shapes", "batch": 1},) if _moving(source) else ()
+
+
+def _moving(source: ModelFacts) -> bool:
+    """Whether the file may leave shapes open, or work them out while it runs."""
+    return source.open_shapes or not source.operators.keys().isdisjoint({"SHAPE", "WHILE"})
 
 
 def as_is(source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:

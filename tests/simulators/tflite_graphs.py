@@ -10,6 +10,7 @@
     shaped(path)      x [1, 12] -> RESHAPE by numbers that SHAPE and PACK work out -> dense
     tapped(path)      x [1, 12] -> dense, an output that ELU reads too -> dense
     divided(path)     x [1, 12] / its largest value, 0 where that is 0 -> dense
+    looped(path)      x [5, 1, 4] -> a WHILE that puts 2 · x[t] into a list as Keras' recurrent layers do
 Each returns its path. `samples(n)` are inputs of the first three: float32 [n, 1, 12].
 """
 
@@ -222,6 +223,51 @@ def handed(path: Path) -> Path:
         branch.operator("FULLY_CONNECTED", [given, matrix], [out], "FullyConnected", fusedActivationFunction=number)
         sides.append(([given, matrix], [out]))
     return file.write(path, sides)
+
+
+def looped(path: Path) -> Path:
+    """A loop that collects what it computes by slices and a concatenation."""
+    file, steps = File(), 5
+    g, condition, body = file.graph(), file.graph(), file.graph()
+    x, out = g.tensor("x", (steps, 1, 4)), [g.tensor("count", (), dtype="int32"), g.tensor("list", (steps, 1, 4))]
+    first, empty = g.tensor("first", (), 0, "int32"), g.tensor("empty", (steps, 1, 4), np.zeros((steps, 1, 4)))
+    passed = g.tensor("passed", (steps, 1, 4))
+    g.operator("WHILE", [first, empty, x], [*out, passed], "While", condSubgraphIndex=1, bodySubgraphIndex=2)
+
+    def arguments(graph: Graph) -> list[int]:
+        shapes = ((), (steps, 1, 4), (steps, 1, 4))
+        return [
+            graph.tensor(name, shape, dtype=dtype)
+            for name, shape, dtype in zip(("t", "so_far", "rows"), shapes, ("int32", "float32", "float32"), strict=True)
+        ]
+
+    test = arguments(condition)
+    more, limit = condition.tensor("more", (), dtype="bool"), condition.tensor("limit", (), steps, "int32")
+    condition.operator("LESS", [test[0], limit], [more], "Less")
+
+    def whole(name: str, values: Sequence[int]) -> int:
+        return body.tensor(name, (len(values),), values, "int32")
+
+    t, so_far, rows = arguments(body)
+    one, following = body.tensor("one", (), 1, "int32"), body.tensor("following", (), dtype="int32")
+    body.operator("ADD", [t, one], [following], "Add")
+    row, value = body.tensor("row", (1, 4)), body.tensor("value", (1, 1, 4))
+    body.operator("GATHER", [rows, t], [row], "Gather", axis=0)
+    double, twice = body.tensor("double", (1, 4)), body.tensor("two", (), 2.0)
+    body.operator("MUL", [row, twice], [double], "Mul")
+    body.operator("RESHAPE", [double, whole("as_value", [1, 1, 4])], [value], "Reshape", newShape=[1, 1, 4])
+    parts: list[int] = []
+    for name, number, rest in (("sizes", t, [-1, -1]), ("begins", following, [0, 0])):
+        alone, full = body.tensor(f"{name}_1", (1,), dtype="int32"), body.tensor(name, (3,), dtype="int32")
+        body.operator("RESHAPE", [number, whole(f"{name}_shape", [1])], [alone], "Reshape", newShape=[1])
+        body.operator("CONCATENATION", [alone, whole(f"{name}_rest", rest)], [full], "Concatenation", axis=0)
+        part = body.tensor(f"{name}_part", (1, 1, 4))
+        sides = [whole("start", [0, 0, 0]), full] if name == "sizes" else [full, whole("to_end", [-1, -1, -1])]
+        body.operator("SLICE", [so_far, *sides], [part], "Slice")
+        parts.append(part)
+    joined = body.tensor("joined", (steps, 1, 4))
+    body.operator("CONCATENATION", [parts[0], value, parts[1]], [joined], "Concatenation", axis=0)
+    return file.write(path, [([x], [out[1]]), (test, [more]), ([t, so_far, rows], [following, joined, rows])])
 
 
 def shaped(path: Path) -> Path:

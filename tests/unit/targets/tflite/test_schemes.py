@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeship.dataset import Dataset
-from edgeship.errors import UsageError
+from edgeship.errors import ConversionError, UsageError
 from edgeship.reporter import Reporter
 from edgeship.targets import answers, registry
 from edgeship.targets.base import Variant
@@ -22,6 +22,7 @@ from tests.simulators.tflite_graphs import (
     detector,
     divided,
     handed,
+    looped,
     matmul,
     mlp,
     samples,
@@ -292,3 +293,16 @@ def test_what_is_int8_already_says_what_works(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the model is int8 already") as caught:
         build(whole, Scheme("float16"), data)
     assert "push it as int8" in str(caught.value.hint)
+
+
+def test_a_loop_that_collects_its_answers_runs(tmp_path: Path) -> None:
+    """As slices of another length at every step and a concatenation, the engine refuses it: in float too."""
+    path = looped(tmp_path / "m.tflite")
+    x = np.random.default_rng(0).normal(size=(6, 5, 1, 4)).astype(np.float32)
+    with pytest.raises(ConversionError, match="the engine refuses the model"):
+        answers.load("tflite", path, "as it was written")
+    variant = build(path, Scheme("float32"))
+    (got,) = answers.of_variant(variant, Dataset({"x": x}))
+    assert np.allclose(got, 2 * x, atol=1e-6)
+    assert "DYNAMIC_UPDATE_SLICE" in TFLITE.inspect(variant.path).operators
+    assert [step["do"] for step in variant.recipe.steps] == ["fix-shapes"]
