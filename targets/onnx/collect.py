@@ -23,9 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeship.errors import ConversionError
-from edgeship.targets import feed
 from edgeship.targets import ranges as choose
+from edgeship.targets.feed import Samples
 from edgeship.targets.histogram import Histogram
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.inspect import read
@@ -60,36 +59,6 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     (folder / FILE).write_text(json.dumps(found), encoding="utf-8")
     return {"tensors": len(found["ranges"]), "samples": len(samples)}
-
-
-class Samples:
-    """The samples of a feed, read one at a time: mapped pages would count as memory. Raises ConversionError if none."""
-
-    def __init__(self, files: Sequence[Mapping[str, str]] | None) -> None:
-        self._arrays = feed.read(list(files or []))
-        self._files = {item["name"]: Path(item["file"]) for item in files or []}
-        self._count = min((len(array) for array in self._arrays.values()), default=0)
-        if not self._count:
-            raise ConversionError("no calibration samples arrived")
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
-        opened = {name: path.open("rb") for name, path in self._files.items()}
-        try:
-            for index in range(self._count):
-                yield {name: self._one(name, index, file) for name, file in opened.items()}
-        finally:
-            for file in opened.values():
-                file.close()
-
-    def _one(self, name: str, index: int, file: Any) -> NDArray[Any]:
-        array = self._arrays[name]
-        shape = array.shape[1:]
-        file.seek(int(getattr(array, "offset", 0)) + index * math.prod(shape) * array.dtype.itemsize)
-        flat: NDArray[Any] = np.fromfile(file, dtype=array.dtype, count=math.prod(shape))
-        return flat.reshape(shape)
 
 
 def tensors(model: Any) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeship.errors import ConversionError
+from edgeship.targets import feed
 from edgeship.targets.base import Layer
 from edgeship.targets.onnx import collect, static
 from edgeship.targets.onnx import graph as g
@@ -41,7 +42,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     model = read(Path(request["path"]))
     scheme = replace(Scheme.parse(request["scheme"]), keep=(), endpoints="default")
-    samples = collect.Samples(request["samples"])
+    samples = feed.Samples(request["samples"])
     found = collect.calibrate(
         model, samples, collect.tensors(model), scheme.ranges, symmetric=scheme.symmetric, levels=1 << 8, passes=1,
         folder=folder,

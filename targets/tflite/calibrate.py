@@ -7,7 +7,7 @@ reduced at once. ai-edge-quantizer's own calibrator copies all of them, weights 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ FINITE = 3e38
 
 
 def observe(
-    data: bytes, structure: Structure, signature: Signature, arrays: Mapping[str, Array],
+    data: bytes, structure: Structure, signature: Signature, samples: Iterable[Mapping[str, Array]],
     see: Callable[[str, Array], None],
 ) -> None:  # fmt: skip
     """Run a float file over samples and show every float activation of the main graph that was computed.
@@ -38,29 +38,25 @@ def observe(
         data: the file; its signature is that of the main graph.
         structure: of the same.
         signature: names of the inputs.
-        arrays: input -> [n, *shape].
+        samples: input -> [*shape], of each.
         see: is given a tensor's name and its values in one sample, a view of the interpreter's memory: what lives
             longer than the call must be copied.
 
     Raises:
-        ConversionError: no samples, an input is missing, or the interpreter refuses the model.
+        ConversionError: an input is missing, or the interpreter refuses the model.
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    missing = [name for name, _ in signature.inputs if name not in arrays]
-    count = min((len(arrays[name]) for name, _ in signature.inputs if name in arrays), default=0)
-    if missing or not count:
-        raise ConversionError(
-            f"the calibration samples lack {', '.join(missing)}" if missing else "no calibration samples arrived"
-        )
     wanted = _activations(structure.subgraphs[0])
     try:
         interpreter = Interpreter(model_content=data, num_threads=THREADS, experimental_preserve_all_tensors=True)
         interpreter.allocate_tensors()
-        for sample in range(count):
+        for sample in samples:
+            if missing := [name for name, _ in signature.inputs if name not in sample]:
+                raise ConversionError(f"the calibration samples lack {', '.join(missing)}")
             interpreter.reset_all_variables()
             for name, index in signature.inputs:
-                interpreter.set_tensor(index, np.ascontiguousarray(arrays[name][sample]))
+                interpreter.set_tensor(index, np.ascontiguousarray(sample[name]))
             interpreter.invoke()
             for index, name in wanted:
                 try:
@@ -140,7 +136,7 @@ def _span(name: str, values: Array) -> Range | None:
 
 
 def ranges(
-    data: bytes, structure: Structure, signature: Signature, arrays: Mapping[str, Array], scheme: Scheme
+    data: bytes, structure: Structure, signature: Signature, samples: Iterable[Mapping[str, Array]], scheme: Scheme
 ) -> dict[str, Range]:  # fmt: skip
     """Tensor -> (smallest, largest) value that it is to hold.
 
@@ -149,9 +145,9 @@ def ranges(
     symmetric = scheme.symmetric or scheme.precision == "int16x8"
     if scheme.ranges in ("min-max", "moving-average"):
         extremes = Extremes(averaged=scheme.ranges == "moving-average")
-        observe(data, structure, signature, arrays, extremes.see)
+        observe(data, structure, signature, samples, extremes.see)
         return {n: choose.symmetric(*r) if symmetric else r for n, r in extremes.ranges.items()}
     collected = Histograms()
-    observe(data, structure, signature, arrays, collected.see)
+    observe(data, structure, signature, samples, collected.see)
     levels = 256 if scheme.precision == "int8" else 65536
     return {n: choose.of_histogram(scheme.ranges, h, symmetric, levels) for n, h in collected.histograms.items()}

@@ -65,7 +65,7 @@ def _quantized(
                 f"its first signature, {signature.key!r}, is not that of the main graph, which alone can be calibrated",
                 hint="push it as dynamic, which needs no calibration",
             )
-        ranges = calibrate.ranges(data, structure, signature, feed.read(samples or []), scheme)
+        ranges = calibrate.ranges(data, structure, signature, feed.Samples(samples), scheme)
     treatments = plan.treat(structure, scheme, quantize.takes(), ranges)
     made = quantize.quantize(data, structure, treatments, scheme, ranges)
     return made, kept, plan.remarks(treatments, scheme)

@@ -40,7 +40,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
     signature = default_signature(structure)
     scheme = replace(Scheme.parse(request["scheme"]), keep=(), endpoints="float32")
     arrays = feed.read(request["samples"])
-    ranges = calibrate.ranges(data, structure, signature, arrays, scheme)
+    ranges = calibrate.ranges(data, structure, signature, feed.Samples(request["samples"]), scheme)
     few = {name: array[: int(request["measured"])] for name, array in arrays.items()}
     expected = _run(data, signature, few)
     takes = quantize.takes()

@@ -36,7 +36,7 @@ def data() -> Dataset:
 
 def ours(path: Path, data: Dataset, folder: Path, ranges: str, **settings: Any) -> dict[str, Any]:
     model = read(path)
-    samples = collect.Samples(feed.write(data, folder))
+    samples = feed.Samples(feed.write(data, folder))
     chosen = {**SETTINGS, **settings}
     return collect.calibrate(model, samples, collect.tensors(model), ranges, folder=folder, **chosen)
 
@@ -175,7 +175,7 @@ def test_values_that_are_not_finite_are_named_and_get_no_range(tmp_path: Path) -
 
 def test_no_samples_are_an_error(net: Path) -> None:
     with pytest.raises(ConversionError, match="no calibration samples"):
-        collect.Samples([])
+        feed.Samples([])
 
 
 def test_memory_does_not_grow_with_the_number_of_samples(net: Path, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_memory_does_not_grow_with_the_number_of_samples(net: Path, tmp_path: Pa
         tracemalloc.start()
         try:
             collect.calibrate(
-                model, collect.Samples(files), collect.tensors(model), "percentile", symmetric=False, levels=256,
+                model, feed.Samples(files), collect.tensors(model), "percentile", symmetric=False, levels=256,
                 passes=1, folder=folder,
             )  # fmt: skip
             return tracemalloc.get_traced_memory()[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,14 @@ from tests.simulators.tflite_graphs import Float, branches, mlp, samples
 pytestmark = pytest.mark.filterwarnings("ignore:Warning. Enabling:UserWarning")
 
 
+def each(name: str, x: Float) -> Iterator[dict[str, Float]]:
+    return ({name: sample} for sample in x)
+
+
 def ranges(path: Path, x: Float, choice: str = "min-max") -> dict[str, tuple[float, float]]:
     data = path.read_bytes()
     structure = read(data)
-    return calibrate.ranges(data, structure, default_signature(structure), {"x": x}, Scheme("int8", ranges=choice))
+    return calibrate.ranges(data, structure, default_signature(structure), each("x", x), Scheme("int8", ranges=choice))
 
 
 def test_every_activation_has_the_extremes_of_all_samples(tmp_path: Path) -> None:
@@ -82,7 +87,7 @@ def test_symmetric_ranges_are_centred(tmp_path: Path) -> None:
     structure = read(data)
     for choice in RANGES:
         for scheme in (Scheme("int8", ranges=choice, symmetric=True), Scheme("int16x8", ranges=choice)):
-            found = calibrate.ranges(data, structure, default_signature(structure), {"x": x}, scheme)
+            found = calibrate.ranges(data, structure, default_signature(structure), each("x", x), scheme)
             assert found["x"][0] == -found["x"][1] or choice not in ("min-max", "moving-average")
 
 
@@ -108,7 +113,9 @@ def test_samples_that_lack_an_input_are_refused(tmp_path: Path) -> None:
     data = mlp(tmp_path / "m.tflite").read_bytes()
     structure = read(data)
     with pytest.raises(ConversionError, match="the calibration samples lack x"):
-        calibrate.ranges(data, structure, default_signature(structure), {"y": samples(2).inputs["x"]}, Scheme("int8"))
+        calibrate.ranges(
+            data, structure, default_signature(structure), each("y", samples(2).inputs["x"]), Scheme("int8")
+        )
 
 
 @pytest.mark.parametrize("choice", RANGES)
