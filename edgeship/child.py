@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import importlib
 import json
 import os
@@ -199,10 +200,20 @@ def _perform(order: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     except MemoryError:
         text = f"{step} needs more memory than its limit of {limits.memory // (1 << 20)} MB"
         return _refusal("", text, "the file may be damaged, or the model too large for this machine")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _foreign(step, error)
+        return _refusal(
+            "", f"{step}: no space left on the disk of {folder}", "free some, or set TMPDIR to another disk"
+        )
     except Exception as error:  # noqa: BLE001 - a framework may raise anything: that is what the child is for
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - the child's log
-        text = " ".join(str(error).split())
-        return _refusal("", f"{step} failed: {type(error).__name__}: {text[:1000]}", None)
+        return _foreign(step, error)
+
+
+def _foreign(step: str, error: Exception) -> dict[str, Any]:
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - the child's log
+    text = " ".join(str(error).split())
+    return _refusal("", f"{step} failed: {type(error).__name__}: {text[:1000]}", None)
 
 
 def _refusal(kind: str, message: str, hint: str | None) -> dict[str, Any]:

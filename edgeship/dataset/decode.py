@@ -79,7 +79,7 @@ def _reader(kind: str, spec: TensorSpec, preparation: Preparation) -> Reader:
 
 
 def _refusal(wrong: list[tuple[str, Exception]], total: int) -> InputError:
-    lines = [f"{name}: {_reason(name, error)}" for name, error in wrong[:NAMED]]
+    lines = [_printable(f"{name}: {_reason(name, error)}") for name, error in wrong[:NAMED]]
     if len(wrong) > NAMED:
         lines.append(f"and {len(wrong) - NAMED} more")
     hints = [error.hint for _, error in wrong if isinstance(error, EdgeshipError) and error.hint]
@@ -87,6 +87,11 @@ def _refusal(wrong: list[tuple[str, Exception]], total: int) -> InputError:
         f"{len(wrong)} of {total} files cannot be used\n  " + "\n  ".join(lines),
         hint=hints[0] if hints else "take them away, or copy them again",
     )
+
+
+def _printable(text: str) -> str:
+    """A name of a file may hold anything, escape sequences of a terminal too."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _reason(name: str, error: Exception) -> str:

@@ -201,8 +201,12 @@ def _labels(
     given = [row[found.label].strip() for _, row in rows]
     if "" in given:
         raise InputError(f"{path}: row {rows[given.index('')][0]} has no label")
-    if all(label.isdecimal() for label in given):
-        return [int(label) for label in given], known.names
+    if all(map(_is_number, given)):
+        whole = [float(label) for label in given]  # 1.0 too, as a table of pandas has it
+        for (line, _), value, label in zip(rows, whole, given, strict=True):
+            if not (value.is_integer() and 0 <= value < 1 << 31):
+                raise InputError(f"{path}: row {line}: the label {label!r} is no class index: 0, 1, 2, …")
+        return [int(value) for value in whole], known.names
     names = order(path.parent, sorted(set(given)), known)
     index = {name: number for number, name in enumerate(names)}
     return [index[label] for label in given], names

@@ -19,7 +19,9 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if do == "answer":
         return {"echo": request["value"], "cwd": str(Path.cwd()), "folder": str(folder), "modules": sorted(sys.modules)}
     if do == "raise":
-        kinds = {"InputError": InputError, "ConversionError": ConversionError, "UsageError": UsageError}
+        kinds: dict[str, type[Exception]] = {
+            "InputError": InputError, "ConversionError": ConversionError, "UsageError": UsageError, "OSError": OSError
+        }  # fmt: skip
         raise kinds.get(request["kind"], KeyError)(*request["arguments"], **request.get("keywords", {}))
     print("one line\nthe last \x1b[31mline", flush=True)
     if do == "die":

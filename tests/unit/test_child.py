@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -128,6 +129,14 @@ def test_too_much_memory_is_refused_with_the_limit(tmp_path: Path) -> None:
 def test_too_large_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="File too large"):
         run(tmp_path, replace(QUICK, file=1 << 24), do="write", bytes=1 << 25)
+
+
+def test_a_full_disk_says_which_and_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=f"no space left on the disk of {tmp_path}") as caught:
+        run(tmp_path, do="raise", kind="OSError", arguments=[errno.ENOSPC, "No space left on device", "a.bin"])
+    assert "TMPDIR" in str(caught.value.hint)
+    with pytest.raises(ConversionError, match=r"FileNotFoundError.*a\.bin"):
+        run(tmp_path, do="raise", kind="OSError", arguments=[errno.ENOENT, "No such file", "a.bin"])
 
 
 @pytest.mark.parametrize("do", ["exit", "nan"])

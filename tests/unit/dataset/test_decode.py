@@ -51,6 +51,12 @@ def test_too_many_bytes_of_samples_stop_the_step(tmp_path: Path, monkeypatch: py
     assert (tmp_path / decode.SAMPLES).stat().st_size == 0
 
 
+def test_names_are_shown_without_what_a_terminal_would_obey(tmp_path: Path) -> None:
+    (tmp_path / "a\x1b[31m\n.wav").write_bytes(b"RIFF")
+    with pytest.raises(InputError, match=r"\n  a\?\[31m\?\.wav: not a WAV file$"):
+        decode.perform(request(tmp_path, "recordings", TensorSpec("x", "float32", (1, 9))), tmp_path)
+
+
 def test_the_first_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     for number in range(8):
         (tmp_path / f"{number}.wav").write_bytes(b"RIFF")

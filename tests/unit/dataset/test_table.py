@@ -62,6 +62,12 @@ def test_labels_are_indices_or_names_in_the_order_of_the_model(shots: Path) -> N
     indices = read(shots, text.format(7, 2), IMAGE)
     assert indices.labels is not None
     assert indices.labels.tolist() == [7, 2]
+    floats = read(shots, text.format("1.0", "0.0"), IMAGE)
+    assert floats.labels is not None
+    assert floats.labels.tolist() == [1, 0]
+    for wrong in ("-1", "0.5", "nan", "inf", "3000000000"):
+        with pytest.raises(InputError, match=f"row 3: the label '{wrong}' is no class index"):
+            read(shots, text.format("1", wrong), IMAGE)
     named = read(shots, text.format("cat", "ape"), IMAGE, classes=("cat", "dog", "ape"))
     assert named.labels is not None
     assert named.labels.tolist() == [0, 2]
