@@ -44,10 +44,13 @@ _PRECISIONS = ["float32", "float16", "dynamic", "int8-weights", "int8", "int16x8
               help="Points of the metric that may be lost; 1.0, or the project's.")  # fmt: skip
 @click.option("--max-class-drop", type=float, default=None, metavar="POINTS",
               help="The same for each class alone; 5.0, or the project's.")  # fmt: skip
+@click.option("--max-slice-drop", type=float, default=None, metavar="POINTS",
+              help="The same for each named slice of the data; the project's, else as for a class.")  # fmt: skip
 @click.option("--max-latency", default=None, metavar="TIME", help="95th percentile of latency, such as 20ms.")
 @click.option("--max-size", default=None, metavar="SIZE", help="Size of the model file, such as 4MB.")
 @click.option("--metric", default=None, metavar="METRIC",
-              help="What is measured; by default what the data allows.")  # fmt: skip
+              help="top1, top5, f1, f1-binary, mae, rmse, cosine, agreement or module:function; by default what the data "
+              "allows.")  # fmt: skip
 @click.option("--strict", is_flag=True, default=False, help="A loss that is not proven to be within the limit fails.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=None, metavar="N",
               help="Candidates built at the same time; by default one a processor.")  # fmt: skip
@@ -57,7 +60,7 @@ _PRECISIONS = ["float32", "float16", "dynamic", "int8-weights", "int8", "int16x8
 def optimize(
     out: Output, model: Path, data: Path | None, evaluation: Path | None, board: str | None,
     device: str | None, precisions: tuple[str, ...], formats: tuple[str, ...], max_drop: float | None,
-    max_class_drop: float | None,
+    max_class_drop: float | None, max_slice_drop: float | None,
     max_latency: str | None, max_size: str | None, metric: str | None, strict: bool, jobs: int | None,
     output: Path | None, stated: tuple[str, ...],
 ) -> None:  # fmt: skip
@@ -78,7 +81,7 @@ def optimize(
     if board is None and known is None:
         raise UsageError("for which board?", hint="--profile NAME; edgeship profile list")
     chosen = profile.load(board or (known.profile if known else ""))
-    budget = _budget(project, max_drop, max_class_drop, max_latency, max_size, strict=strict)
+    budget = _budget(project, max_drop, max_class_drop, max_slice_drop, max_latency, max_size, strict=strict)
     folder = output or Path(f"{model.stem}-optimized")
     source = registry.inspect(model)
     with out.reporter() as reporter:
@@ -102,8 +105,8 @@ def optimize(
 
 
 def _budget(
-    project: Project | None, max_drop: float | None, max_class_drop: float | None, max_latency: str | None,
-    max_size: str | None, *, strict: bool,
+    project: Project | None, max_drop: float | None, max_class_drop: float | None,
+    max_slice_drop: float | None, max_latency: str | None, max_size: str | None, *, strict: bool,
 ) -> Budget:  # fmt: skip
     """Flag, else the project's, else the default. Raises UsageError."""
     from edgeship.config import Budget as Defaults
@@ -128,6 +131,7 @@ def _budget(
         max_latency_us=None if latency is None else latency * 1000,
         max_bytes=parsed(size(1, 4 << 30), max_size, "--max-size", "4MB") or base.max_size_bytes,
         strict=strict,
+        max_slice_drop=base.max_slice_drop if max_slice_drop is None else max_slice_drop,
     )
 
 

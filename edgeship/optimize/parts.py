@@ -1,8 +1,9 @@
 """How far the answers of two models lie apart, output by output and part by part.
 
 A figure for a whole output is blind: where boxes of 0 to 320 and scores of 0 to 1 stand in one tensor, all scores can
-be lost and the cosine is still 0.9995. So each output is also taken apart along its last axis (columns: classes,
-coordinates, features) and, where it has more axes, along the first after the batch (channels, heads, rows).
+be lost and the cosine is still 0.9995. So each output is also taken apart: vectors and tables along their last axis
+(columns: classes, coordinates, features) and the one before (rows: heads, anchors, time steps), maps along their
+channels.
 
 Rules this module keeps:
 
@@ -44,8 +45,8 @@ class PartError:
 
     Attributes:
         output: name of the output.
-        part: "" for all of it, else `column 4`, `columns 8–11`, `channel 2`.
-        axis: "" or the word in `part`: column, channel.
+        part: "" for all of it, else `column 4`, `columns 8–11`, `channel 2`, `row 3`.
+        axis: "" or the word in `part`: column, row, channel.
         elements: numbers a sample.
         low, high: what the source answers.
         unit: whether the source's answers are shares: all within 0 to 1.
@@ -131,13 +132,23 @@ def axes(shape: Sequence[int]) -> tuple[tuple[int, str], ...]:
     The batch axis of 1 that outputs carry is passed over.
     """
     start = 2 if len(shape) > 2 and shape[1] == 1 else 1
-    if len(shape) <= start:
-        return ()
     last = len(shape) - 1
+    if last < start:
+        return ()
+    if last - start >= 2:  # a map: places are many and alike, what differs are its channels
+        axis = start if _channels_first(shape[start:]) else last
+        return ((axis, "channel"),) if shape[axis] > 1 else ()
     found = [(last, "column")] if shape[last] > 1 else []
     if start < last and shape[start] > 1:
-        found.append((start, "channel" if last - start > 1 else "row"))
+        found.append((start, "row"))
     return tuple(found)
+
+
+def _channels_first(shape: Sequence[int]) -> bool:
+    """Whether [C, H, …] or [H, …, C]: height and width are often equal; else there are fewer channels than places."""
+    if shape[0] == shape[1] != shape[-1]:
+        return False
+    return shape[-2] == shape[-1] != shape[0] or shape[0] < shape[-1]
 
 
 # ── sums over the samples, element by element ────────────────────────────────────────────────────────────────────────

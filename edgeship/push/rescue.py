@@ -46,7 +46,8 @@ def search(
     """
     step = Step("search", build.name)
     reporter.started(step)
-    limits = Budget(project.budget.max_drop, project.budget.max_class_drop, None, project.budget.max_size_bytes, strict)
+    budget = project.budget
+    limits = Budget(budget.max_drop, budget.max_class_drop, None, budget.max_size_bytes, strict, budget.max_slice_drop)
     request = Request(
         source, profile, calibration, evaluation, limits, project.state / "variants",
         Wish((build.format,), (build.precision,)), project.data.metric, tuple(project.model.labels),

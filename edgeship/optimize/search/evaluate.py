@@ -30,6 +30,7 @@ class Limits:
 
     max_drop: float = 1.0
     max_class_drop: float = 5.0
+    max_slice_drop: float | None = None  # None: as for a class
 
 
 @dataclass(frozen=True)

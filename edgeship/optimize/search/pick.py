@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgeship.bench import units
-from edgeship.optimize.quality import Verdict
+from edgeship.optimize.quality import Verdict, slice_limit
 from edgeship.optimize.search.candidate import Candidate
 from edgeship.optimize.search.latency import Latency
 from edgeship.targets.base import Variant
@@ -30,6 +30,7 @@ class Budget:
     max_latency_us: float | None = None  # p95
     max_bytes: int | None = None
     strict: bool = False  # "not proven" is a miss
+    max_slice_drop: float | None = None  # None: as for a class
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,18 @@ def misses(row: Row, budget: Budget) -> list[Miss]:
 def _quality(verdict: Verdict, budget: Budget) -> Miss:
     excess, text = 0.1, "the check refuses it"
     worst = verdict.worst_class
-    if worst is not None and worst.drop > budget.max_class_drop:
+    if worst is not None and not worst.few and worst.drop > budget.max_class_drop:
         excess = (worst.drop - budget.max_class_drop) / max(budget.max_class_drop, 1.0)
         text = f'{worst.drop:.1f} points lost in class "{worst.name}", {budget.max_class_drop:.1f} allowed'
     if verdict.drop > budget.max_drop:
         excess = max(excess, (verdict.drop - budget.max_drop) / max(budget.max_drop, 1.0))
         text = f"{verdict.drop:.1f} points lost, {budget.max_drop:.1f} allowed"
+    part, limit = verdict.worst_slice, slice_limit(budget)
+    if part is not None and not part.few and part.drop > limit and excess == 0.1:
+        excess = (part.drop - limit) / max(limit, 1.0)
+        text = f'{part.drop:.1f} points lost in slice "{part.name}", {limit:.1f} allowed'
+    if verdict.gate is not None and not verdict.gate.passed:
+        excess, text = max(excess, 1.0), f"it computes something else: {verdict.gate.reason}"
     return Miss(excess, text)
 
 

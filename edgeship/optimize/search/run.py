@@ -48,7 +48,7 @@ class Request:
     @property
     def limits(self) -> Limits:
         """The part of the budget that is about quality."""
-        return Limits(self.budget.max_drop, self.budget.max_class_drop)
+        return Limits(self.budget.max_drop, self.budget.max_class_drop, self.budget.max_slice_drop)
 
 
 @dataclass(frozen=True)

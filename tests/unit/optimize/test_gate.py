@@ -158,6 +158,27 @@ def test_a_softmax_classifier_with_the_noise_of_int8_passes(share: float) -> Non
     assert verdict_on(wanted, round_to(np.clip(noisy(wanted, share), 0, 1), 1 / 256, zero=-128)).passed
 
 
+def test_a_sure_classifier_that_is_wrong_on_one_in_twenty_is_for_the_budget_to_judge() -> None:
+    classes = np.arange(400) % 10
+    other = classes.copy()
+    other[::20] = (other[::20] + 1) % 10
+    wanted, given = (np.eye(10, dtype=np.float32)[c][:, None] * np.float32(0.99) for c in (classes, other))
+    assert verdict_on(wanted, given).passed
+    assert not verdict_on(wanted, given, "conversion").passed
+    other = np.where(np.arange(400) % 2 == 0, classes, (classes + 1) % 10)
+    assert not verdict_on(wanted, np.eye(10, dtype=np.float32)[other][:, None]).passed
+
+
+def test_a_map_of_shares_may_err_at_the_edges() -> None:
+    """A mask whose borders move by a pixel, and columns of the picture where there is next to nothing."""
+    wanted = np.zeros((20, 1, 1, 32, 48), np.float32)
+    wanted[..., 8:24, 10:30] = 1.0
+    wanted[3, ..., 2, 46] = 0.2
+    given = np.roll(wanted, 1, axis=-1)
+    assert verdict_on(wanted, given).passed
+    assert not verdict_on(wanted, np.roll(wanted, 16, axis=-1)).passed
+
+
 def test_classes_that_the_samples_do_not_show_may_be_lost() -> None:
     """A thousand classes of which two hundred samples show a few: int8 rounds the others to 0."""
     rng = np.random.default_rng(5)

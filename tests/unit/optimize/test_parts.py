@@ -74,8 +74,10 @@ def test_a_large_mean_costs_no_digits() -> None:
     ("shape", "found"),
     [
         ((9, 1, 10), ((2, "column"),)), ((9, 10), ((1, "column"),)), ((9, 1), ()), ((9,), ()), ((9, 1, 1), ()),
-        ((9, 1, 49, 14), ((3, "column"), (2, "row"))), ((9, 1, 3, 8, 8), ((4, "column"), (2, "channel"))),
-        ((9, 1, 8, 8, 1), ((2, "channel"),)),
+        ((9, 1, 49, 14), ((3, "column"), (2, "row"))), ((9, 1, 3, 8, 8), ((2, "channel"),)),
+        ((9, 1, 7, 7, 256), ((4, "channel"),)), ((9, 1, 8, 8, 1), ()), ((9, 1, 1, 40, 60), ()),
+        ((9, 1, 2, 40, 60), ((2, "channel"),)), ((9, 1, 40, 60, 4), ((4, "channel"),)),
+        ((9, 40, 5), ((2, "column"), (1, "row"))),
     ],
 )  # fmt: skip
 def test_which_axes_are_taken_apart(shape: tuple[int, ...], found: tuple[tuple[int, str], ...]) -> None:

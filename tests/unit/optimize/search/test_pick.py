@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from edgeship.optimize.gate import GateVerdict
+from edgeship.optimize.quality import PartDrop, gated
 from edgeship.optimize.search.pick import Budget, choose, front, misses
 from tests.simulators.searched import Limits, row
 
@@ -68,6 +70,24 @@ def test_a_class_that_loses_too_much_is_named() -> None:
     one = row("tflite int8", lost=10, limits=limits)
     [miss] = misses(one, Budget(max_drop=50.0, max_class_drop=0.5))
     assert miss.text == '1.0 points lost in class "0", 0.5 allowed'
+
+
+def test_a_slice_that_loses_too_much_is_named() -> None:
+    one = row("tflite int8", lost=10)
+    dusk = PartDrop("slice", "dusk", 100, 1.0, 0.9, 10.0, (5.0, 17.0), lost=10)
+    broken = replace(one, verdict=replace(one.verdict, passed=False, worst_slice=dusk))
+    [miss] = misses(broken, Budget(max_slice_drop=4.0))
+    assert miss.text == '10.0 points lost in slice "dusk", 4.0 allowed'
+    [miss] = misses(broken, Budget(max_class_drop=8.0))
+    assert miss.text == '10.0 points lost in slice "dusk", 8.0 allowed'
+
+
+def test_what_the_gate_refuses_says_so_first() -> None:
+    one = row("tflite int8")
+    refused = GateVerdict("quantization", False, (), (), 3, 100, "scores, column 1: SQNR 0.1 dB")
+    [miss] = misses(replace(one, verdict=gated(one.verdict, refused)), Budget())
+    assert miss.text == "it computes something else: scores, column 1: SQNR 0.1 dB"
+    assert miss.excess >= 1
 
 
 def test_a_latency_that_was_not_measured_does_not_meet_a_limit() -> None:
