@@ -49,8 +49,8 @@ _PRECISIONS = ["float32", "float16", "dynamic", "int8-weights", "int8", "int16x8
 @click.option("--max-latency", default=None, metavar="TIME", help="95th percentile of latency, such as 20ms.")
 @click.option("--max-size", default=None, metavar="SIZE", help="Size of the model file, such as 4MB.")
 @click.option("--metric", default=None, metavar="METRIC",
-              help="top1, top5, f1, f1-binary, mae, rmse, cosine, agreement or module:function; by default what the data "
-              "allows.")  # fmt: skip
+              help="top1, top5, f1, f1-binary, mae, rmse, cosine, agreement or module:function; by default what the "
+              "data allows.")  # fmt: skip
 @click.option("--strict", is_flag=True, default=False, help="A loss that is not proven to be within the limit fails.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=None, metavar="N",
               help="Candidates built at the same time; by default one a processor.")  # fmt: skip

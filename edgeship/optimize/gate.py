@@ -97,8 +97,8 @@ QUANTIZATION = Limits(
 
 #: Outputs of nothing but shares: a net that is sure answers 0 or 1, so each sample that falls to the other side costs
 #: all of it, and one in twenty leaves 10 dB. How many may is the budget's to say. Text detection (PP-OCRv4, ONNX int8)
-#: has 14 dB. Text recognition, of whose texts one in five is left as int8 and none as dynamic int8, has 10 and 3 dB as a
-#: whole and is refused for single time steps with less than 0 dB.
+#: has 14 dB. Text recognition, of whose texts one in five is left as int8 and none as dynamic int8, has 10 and 3 dB as
+#: a whole and is refused for single time steps with less than 0 dB.
 SHARES = replace(QUANTIZATION, sqnr_db=3.0, centred=0.5)
 
 #: Integer steps that the span of a part must hold at least, where the output is an integer with a scale.
