@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, MissingExtra
 from edgeship.model import ModelFacts
-from edgeship.targets import cache, child, feed
+from edgeship.targets import cache, child, feed, shapes
 from edgeship.targets.base import versions_of
 
 FloatArray = NDArray[np.float32]
@@ -31,8 +31,8 @@ class Exporter:
 
     Attributes:
         source: their format.
-        perform: the step; its request is {"path", "inputs": names, "signature", "formats", "answers": feeds}, it
-            writes float.<format> and answer<i>_<j>.npy, and returns {"formats": {format: null or why it failed},
+        perform: the step; its request is {"path", "inputs": names, "signature", "shapes", "formats", "answers": feeds}.
+            It writes float.<format> and answer<i>_<j>.npy, and returns {"formats": {format: null or why it failed},
             "outputs": [{"name", "shape"}]}.
         formats: that it can make.
         packages: package -> extra, of the tools.
@@ -52,7 +52,7 @@ class Exporter:
     def step(self, source: ModelFacts, format: str) -> dict[str, Any]:  # noqa: A002 - the domain's word
         """How a recipe says it."""
         step = {"do": f"{self.source}-export", "to": format, "batch": 1, "by": f"{self.source}-export/{self.version}"}
-        return step | _signature(source)
+        return step | _chosen(source)
 
     def exported(self, source: ModelFacts, format: str, folder: Path) -> Path:  # noqa: A002
         """The float model of a source in a format.
@@ -114,7 +114,7 @@ class Exporter:
         with child.workspace() as work:
             request = {
                 "path": str(source.path.resolve()), "inputs": [spec.name for spec in source.inputs],
-                "formats": wanted, **_signature(source),
+                "formats": wanted, **_chosen(source),
                 "answers": [feed.write(d, work, f"data{i}_") for i, d in enumerate(unanswered.values())],
             }  # fmt: skip
             result = child.run(self.perform, request, work, limits=child.CONVERT, subject=str(source.path))
@@ -137,13 +137,13 @@ class Exporter:
 
     def _answers_key(self, source: ModelFacts, data: Dataset) -> str:
         tag = f"{self.source}-answers/{self.version}"
-        return cache.key_of(tag, _signature(source), source.sha256, data.inputs_sha256, self.versions())
+        return cache.key_of(tag, _chosen(source), source.sha256, data.inputs_sha256, self.versions())
 
 
-def _signature(source: ModelFacts) -> dict[str, str]:
-    """The signature that was chosen, where the format has such a thing."""
-    chosen = source.details.get("signature")
-    return {"signature": str(chosen)} if chosen else {}
+def _chosen(source: ModelFacts) -> dict[str, Any]:
+    """The signature and the shapes of inputs that were chosen, where the format has such things."""
+    signature, given = source.details.get("signature"), shapes.given(source)
+    return ({"signature": str(signature)} if signature else {}) | ({"shapes": given} if given else {})
 
 
 def _keep(folder: Path, key: str, files: Sequence[tuple[Path, str]], facts: Mapping[str, Any]) -> None:

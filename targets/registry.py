@@ -21,14 +21,10 @@ from edgeship.targets.tflite.target import TfliteTarget
 
 FloatArray = NDArray[np.float32]
 
-#: Formats that are sources alone -> the step that reads them.
+#: Format -> the step that reads it.
 _READERS: Mapping[str, str] = MappingProxyType(
-    {
-        "keras": "edgeship.targets.keras.inspect",
-        "savedmodel": "edgeship.targets.savedmodel.inspect",
-        "torch": "edgeship.targets.torch.inspect",
-    }
-)  # fmt: skip
+    {name: f"edgeship.targets.{name}.inspect" for name in ("keras", "savedmodel", "torch", "onnx", "tflite")}
+)
 
 _TARGETS: Mapping[str, Target] = MappingProxyType({"tflite": TfliteTarget(), "onnx": OnnxTarget()})
 
@@ -53,7 +49,7 @@ def inspect(
     Args:
         path: a file, or the folder of a SavedModel.
         signature: which one of a SavedModel, by default serving_default.
-        shapes: of inputs of an ONNX model that leaves more than its batch open: the whole shape, with the batch of 1.
+        shapes: of inputs that leave more than the batch open: the whole shape, with the batch of 1.
 
     Raises:
         UsageError: no such file, or no such signature.
@@ -62,12 +58,11 @@ def inspect(
     format_name = detect_format(path)
     if signature is not None and format_name != "savedmodel":
         raise UsageError(f"{path}: a signature is chosen in a SavedModel; this is {format_name}")
-    if shapes and format_name != "onnx":
-        raise UsageError(f"{path}: shapes are given for ONNX models; this is {format_name}")
-    if shapes:
-        return read_facts(path, "edgeship.targets.onnx.inspect", {"shapes": {k: list(v) for k, v in shapes.items()}})
-    if format_name in _READERS:
-        return read_facts(path, _READERS[format_name], {"signature": signature})
+    if shapes and format_name == "torch":
+        raise UsageError(f"{path}: a PyTorch program gets its shapes at its export", hint="export it with fixed ones")
+    if shapes or format_name not in _TARGETS:
+        request = {"signature": signature, "shapes": {name: list(shape) for name, shape in (shapes or {}).items()}}
+        return read_facts(path, _READERS[format_name], request)
     return target(format_name).inspect(path)
 
 

@@ -21,11 +21,11 @@ from edgeship.errors import UsageError
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
 from edgeship.targets import answers as engine
+from edgeship.targets import shapes
 from edgeship.targets.base import Variant
 from edgeship.targets.export import Exporter
 from edgeship.targets.keras import export as keras
 from edgeship.targets.onnx import plain as onnx_plain
-from edgeship.targets.onnx import shapes as onnx_shapes
 from edgeship.targets.savedmodel import export as savedmodel
 from edgeship.targets.tflite import plain as tflite_plain
 from edgeship.targets.torch import export as torch
@@ -57,20 +57,21 @@ def _exported(exporter: Exporter, format: str) -> Route:  # noqa: A002 - the dom
     )
 
 
+def _own(steps: Callable[[ModelFacts], Sequence[Mapping[str, Any]]]) -> Route:
+    """A source that is of the format already: its own file, but for shapes that were chosen."""
+    return Route(steps, dict, lambda source, folder, reporter: shapes.closed(source, folder))  # noqa: ARG005
+
+
 #: (source format, format) -> route. The order within a format is that of its messages.
 ROUTES: Mapping[tuple[str, str], Route] = MappingProxyType(
     {
         ("keras", "tflite"): _exported(keras.EXPORTER, "tflite"),
         ("savedmodel", "tflite"): _exported(savedmodel.EXPORTER, "tflite"),
-        ("tflite", "tflite"): Route(tflite_plain.steps, dict, lambda source, folder, reporter: source.path),  # noqa: ARG005
+        ("tflite", "tflite"): _own(tflite_plain.steps),
         ("keras", "onnx"): _exported(keras.EXPORTER, "onnx"),
         ("savedmodel", "onnx"): _exported(savedmodel.EXPORTER, "onnx"),
         ("torch", "onnx"): _exported(torch.EXPORTER, "onnx"),
-        ("onnx", "onnx"): Route(
-            onnx_shapes.steps,
-            dict,
-            lambda source, folder, reporter: onnx_shapes.closed(source, folder),  # noqa: ARG005
-        ),
+        ("onnx", "onnx"): _own(shapes.steps),
     }
 )
 

@@ -22,7 +22,7 @@ def source_options(function: F) -> F:
     """Add `--signature` and `--shape`: which part of a model is meant, and for inputs of which size."""
     function = click.option(
         "--shape", "shapes", multiple=True, metavar="NAME=1,3,48,320",
-        help="Of an input that an ONNX model leaves open. Repeatable.",
+        help="Of an input that the model leaves open. Repeatable.",
     )(function)  # fmt: skip
     return click.option(
         "--signature", metavar="NAME", default=None, help="Of a SavedModel; serving_default where not given."

@@ -20,6 +20,7 @@ from edgeship.errors import InputError
 from edgeship.model import NAN, NAN_HINT
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.runtime.wire import DTYPES
+from edgeship.targets.shapes import Shapes, check_names, fitted, open_hint
 
 MAX_CONFIG = 64 << 20  # bytes of config.json
 MAX_MEMBERS = 4096
@@ -43,7 +44,8 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
     config, metadata = _read(path)
     _refuse_code(config)
     layers = list(_layers(config))
-    inputs = _inputs(config)
+    given = request.get("shapes") or {}
+    inputs = _inputs(config, given)
     if not inputs:
         raise InputError(
             "the model was never built: its inputs have no shape", hint=f"call it once on data, then {_AGAIN}"
@@ -55,7 +57,10 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
         "inputs": [t.encode() for t in inputs], "outputs": [t.encode() for t in outputs],
         "operators": dict(sorted(Counter(str(layer.get("class_name")) for layer in layers).items())),
         "parameters": _parameters(path), "int8_share": 0.0, "open_shapes": True, "companions": [], "notes": notes,
-        "details": {"keras": str(metadata.get("keras_version", "")), "class": str(config.get("class_name"))},
+        "details": {
+            "keras": str(metadata.get("keras_version", "")), "class": str(config.get("class_name")),
+            **({"shapes": given} if given else {}),
+        },
     }  # fmt: skip
 
 
@@ -132,7 +137,7 @@ def _spec(name: str, shape: object, dtype: object) -> TensorSpec | None:
     if not all(isinstance(d, int) and not isinstance(d, bool) and d > 0 for d in fixed):
         raise InputError(
             f"input {name!r} leaves more than the batch open: {shape}",
-            hint="build the model with fixed shapes: keras.Input(shape=(224, 224, 3)), weights can be loaded into it",
+            hint=open_hint(name, [d if isinstance(d, int) else 0 for d in shape]),
         )
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise InputError(f"input {name!r} is of type {dtype!r}, which an agent cannot serve")
@@ -150,17 +155,22 @@ def _config(layer: Mapping[str, Any]) -> Mapping[str, Any]:
     return inner if isinstance(inner, dict) else {}
 
 
-def _input_of(name: str, layer: Mapping[str, Any]) -> TensorSpec | None:
+def _input_of(name: str, layer: Mapping[str, Any], given: Shapes) -> TensorSpec | None:
     inner = _config(layer)
-    return _spec(name, inner.get("batch_shape"), inner.get("dtype", "float32"))
+    shape = inner.get("batch_shape")
+    if plain_name(name) in given and isinstance(shape, list):
+        declared = [d if isinstance(d, int) else 0 for d in shape]
+        shape = fitted(plain_name(name), declared, given[plain_name(name)])
+    return _spec(name, shape, inner.get("dtype", "float32"))
 
 
-def _inputs(config: Mapping[str, Any]) -> list[TensorSpec]:
+def _inputs(config: Mapping[str, Any], given: Shapes) -> list[TensorSpec]:
     layers = _by_name(config)
     names = _endpoints(config["config"].get("input_layers")) or [
         name for name, layer in layers.items() if layer.get("class_name") == "InputLayer"
     ]
-    found = [_input_of(name, layers[name]) for name in names if name in layers]
+    check_names(given, [plain_name(name) for name in names])
+    found = [_input_of(name, layers[name], given) for name in names if name in layers]
     return [spec for spec in found if spec is not None]
 
 

@@ -29,7 +29,8 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Do what `request` asks for.
 
     Args:
-        request: "path"; "inputs": names; "formats": which of tflite and onnx; "answers": list of feeds.
+        request: "path"; "inputs": names; "shapes": of inputs, where they were chosen; "formats": which of tflite and
+            onnx; "answers": list of feeds.
         folder: gets float.tflite, float.onnx, answer<i>_<j>.npy.
 
     Returns:
@@ -45,7 +46,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             hint="save it again with this Keras; a custom layer: export the model as ONNX where its class is defined",
         ) from error
     names = _input_names(model, request["inputs"])
-    wrapped, outputs = _wrap(model, names)
+    wrapped, outputs = _wrap(model, names, request.get("shapes") or {})
     routes: dict[str, Callable[[Any, list[str], Path], None]] = {"tflite": _to_tflite, "onnx": _to_onnx}
     formats: dict[str, str | None] = {}
     for name in request["formats"]:
@@ -104,12 +105,14 @@ def _structured(model: Any, tensors: list[Any]) -> Any:
     return keras.tree.pack_sequence_as(model.input, tensors)
 
 
-def _wrap(model: Any, names: list[str]) -> tuple[Any, list[tuple[str, tuple[int, ...]]]]:
+def _wrap(
+    model: Any, names: list[str], shapes: Mapping[str, list[int]]
+) -> tuple[Any, list[tuple[str, tuple[int, ...]]]]:
     """The model with a batch of 1 and named outputs; and (name, shape) of those."""
     import keras
 
     fixed = [
-        keras.Input(batch_shape=(1, *tensor.shape[1:]), dtype=tensor.dtype, name=name)
+        keras.Input(batch_shape=tuple(shapes.get(name, (1, *tensor.shape[1:]))), dtype=tensor.dtype, name=name)
         for tensor, name in zip(model.inputs, names, strict=True)
     ]
     flat = keras.tree.flatten(model(_structured(model, fixed), training=False))

@@ -17,6 +17,7 @@ from edgeship.errors import InputError
 from edgeship.model import NAN, NAN_HINT
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets.onnx import shapes
+from edgeship.targets.shapes import open_hint
 
 MAX_DEPTH = 32  # of graphs within operators
 MAX_PROTO = 1 << 31  # bytes of one message, protobuf's own limit; of a model with its external data too
@@ -215,15 +216,9 @@ def _spec(value: Any, what: str) -> TensorSpec:
         shown = "unknown" if dims is None else [d or "?" for d in dims]
         raise InputError(
             f"{what} {value.name!r} leaves more than the batch open: {shown}",
-            hint=f"say how large it is in your data, such as --shape {value.name}={_example(dims)}; or export the "
-            "model with fixed shapes",
+            hint=open_hint(value.name, dims),
         )
     return TensorSpec(value.name, dtype, tuple(d or 1 for d in dims))
-
-
-def _example(dims: list[int] | None) -> str:
-    """A whole shape for a hint, open axes of a picture's size."""
-    return ",".join(str(d or (224 if axis else 1)) for axis, d in enumerate(dims or [0, 3, 0, 0]))
 
 
 def _output(value: Any) -> TensorSpec | None:

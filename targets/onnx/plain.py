@@ -6,10 +6,9 @@ from pathlib import Path
 
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
-from edgeship.targets import child
+from edgeship.targets import child, shapes
 from edgeship.targets.base import Recipe, Variant, versions_of
 from edgeship.targets.build import Made, make
-from edgeship.targets.onnx import shapes
 
 PREPARE = "edgeship.targets.onnx.prepare"
 

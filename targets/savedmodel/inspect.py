@@ -13,12 +13,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edgeship.errors import InputError, UsageError
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets.keras.inspect import plain_name
 from edgeship.targets.protobuf import DamagedError, Message
+from edgeship.targets.shapes import Shapes, check_names, fitted, open_hint
 
 DEFAULT = "serving_default"
 SERVE = "serve"  # the tag of graphs for inference
@@ -55,21 +57,23 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
     """
     path = Path(request["path"])
     try:
-        return _facts(Message(memoryview((path / "saved_model.pb").read_bytes())), path, request.get("signature"))
+        return _facts(Message(memoryview((path / "saved_model.pb").read_bytes())), path, request)
     except DamagedError as error:
         raise InputError(
             f"its saved_model.pb is damaged: {error}", hint="it may be truncated: copy the folder again"
         ) from error
 
 
-def _facts(saved: Message, path: Path, wanted: str | None) -> dict[str, Any]:
+def _facts(saved: Message, path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+    given: Shapes = request.get("shapes") or {}
     graphs = list(saved.messages(2))
     if not graphs:
         raise InputError("its saved_model.pb holds no graph", hint="save the model again with model.export(folder)")
     graph = next((g for g in graphs if SERVE in g.message(1).texts(4)), graphs[0])
     signatures = {name: sig for name, sig in graph.map(5) if not name.startswith("__saved_model")}
-    name = _choose(signatures, wanted)
-    inputs = [_spec(key, info, "input") for key, info in sorted(signatures[name].map(1))]
+    name = _choose(signatures, request.get("signature"))
+    check_names(given, [plain_name(key) for key, _ in sorted(signatures[name].map(1))])
+    inputs = [_spec(key, info, "input", given) for key, info in sorted(signatures[name].map(1))]
     outputs = [_output(key, info) for key, info in sorted(signatures[name].map(2))]
     if not inputs or not outputs:
         raise InputError(f"signature {name!r} has no inputs or no outputs", hint="choose another with --signature")
@@ -90,6 +94,7 @@ def _facts(saved: Message, path: Path, wanted: str | None) -> dict[str, Any]:
         "details": {
             "signature": name, **({"other signatures": ", ".join(others)} if others else {}),
             "tensorflow": graph.message(1).text(5),
+            **({"shapes": {key: list(shape) for key, shape in given.items()}} if given else {}),
         },
     }  # fmt: skip
 
@@ -121,19 +126,23 @@ def _shape(info: Message) -> list[int] | None:
     return None if shape.integer(3) else [dim.integer(1) for dim in shape.messages(2)]
 
 
-def _spec(key: str, info: Message, what: str) -> tuple[TensorSpec, bool]:
-    """(tensor with its batch fixed at 1, whether the batch was open). Raises InputError."""
+def _spec(key: str, info: Message, what: str, given: Shapes = MappingProxyType({})) -> tuple[TensorSpec, bool]:
+    """(tensor with its batch fixed at 1, whether the batch was open). Raises InputError, UsageError."""
     dtype, shape = DTYPES.get(info.integer(2)), _shape(info)
     if dtype is None:
         kind = "a tensor of texts" if info.integer(2) == 7 else "no tensor of numbers"
         raise InputError(
             f"{what} {key!r} is {kind}, which an agent cannot serve", hint="cut the preprocessing off, or --signature"
         )
+    if plain_name(key) in given:
+        is_open = shape is None or -1 in shape
+        shape = fitted(plain_name(key), shape, given[plain_name(key)])
+        return TensorSpec(plain_name(key), dtype, tuple(shape)), is_open
     if shape is None or any(d < 0 for d in shape[1:]):
         shown = "unknown" if shape is None else [d if d >= 0 else "?" for d in shape]
         raise InputError(
             f"{what} {key!r} leaves more than the batch open: {shown}",
-            hint="save the model with fixed shapes: only the first axis may be open",
+            hint=open_hint(plain_name(key), shape),
         )
     if any(d == 0 for d in shape):
         raise InputError(f"{what} {key!r} has the shape {shape}")

@@ -23,7 +23,7 @@ from edgeship.targets.keras.perform import BATCH, OPSET, short_reason
 def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Do what `request` asks for; see `export.Exporter`."""
     try:
-        signature = _Signature(request["path"], request["signature"])
+        signature = _Signature(request["path"], request["signature"], request.get("shapes") or {})
     except ConversionError:
         raise
     except Exception as error:
@@ -45,7 +45,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 class _Signature:
     """A signature as a function of constants, with its batch fixed at 1 and names that every format takes."""
 
-    def __init__(self, path: str, name: str) -> None:
+    def __init__(self, path: str, name: str, shapes: Mapping[str, list[int]]) -> None:
         import tensorflow as tf
 
         self.graph, given, wanted = _frozen(path, name)
@@ -55,18 +55,18 @@ class _Signature:
         dims = [[d.size for d in given[key].tensor_shape.dim] for key in keys]
         dtypes = [tf.dtypes.as_dtype(given[key].dtype) for key in keys]
         self.specs = [
-            tf.TensorSpec([1 if d < 0 else d for d in shape], dtype, plain_name(key))
+            tf.TensorSpec(shapes.get(plain_name(key), [1 if d < 0 else d for d in shape]), dtype, plain_name(key))
             for key, shape, dtype in zip(keys, dims, dtypes, strict=True)
         ]
         self.open = all(shape and shape[0] < 0 for shape in dims)
         self.fixed = tf.function(self._call, input_signature=self.specs)
-        shapes = self.fixed.get_concrete_function().structured_outputs
-        for output, tensor in shapes.items():
+        answered = self.fixed.get_concrete_function().structured_outputs
+        for output, tensor in answered.items():
             if tensor.shape.rank is None or None in tuple(tensor.shape):
                 raise ConversionError(
                     f"output {output!r} has no fixed shape: {tensor.shape}", hint="save the model with fixed shapes"
                 )
-        self.outputs = [{"name": n, "shape": [int(d) for d in shapes[n].shape]} for n in self.wanted]
+        self.outputs = [{"name": n, "shape": [int(d) for d in answered[n].shape]} for n in self.wanted]
 
     def batched(self) -> Any:
         """The same function with its batch open."""
@@ -100,7 +100,23 @@ def _frozen(path: str, name: str) -> tuple[Any, Mapping[str, Any], Mapping[str, 
         )
     for node in frozen.node:
         node.attr.pop("_output_shapes", None)  # of an open batch; they are inferred again
+    _drop_uncalled(frozen)
     return frozen, signature.inputs, signature.outputs
+
+
+def _drop_uncalled(graph: Any) -> None:
+    """Leave out functions that nothing calls: some still have variables, and call what is gone."""
+    functions = {function.signature.name: function for function in graph.library.function}
+    called, nodes = set[str](), list(graph.node)
+    while nodes:
+        for value in nodes.pop().attr.values():
+            for name in (value.func.name, *(function.name for function in value.list.func)):
+                if name in functions and name not in called:
+                    called.add(name)
+                    nodes.extend(functions[name].node_def)
+    kept = [functions[name] for name in sorted(called)]
+    del graph.library.function[:]
+    graph.library.function.extend(kept)
 
 
 def _to_tflite(signature: _Signature, folder: Path) -> None:

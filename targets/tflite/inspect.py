@@ -6,8 +6,9 @@ import importlib.util
 import mmap
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from edgeship.errors import InputError
 from edgeship.model import NAN, NAN_HINT
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.runtime.wire import DTYPES
+from edgeship.targets.shapes import Shapes, check_names, fitted, open_hint
 from edgeship.targets.tflite.reader import Bytes, Signature, Structure, Tensor, read
 
 _CUSTOM, _DEQUANTIZE, _GATHER = 32, 6, 36  # builtin codes
@@ -31,7 +33,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
         with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
             structure = read(data)
             _refuse_nan(structure, data)
-            return describe(structure)
+            return describe(structure, request.get("shapes") or {})
 
 
 def _refuse_nan(structure: Structure, data: Bytes) -> None:
@@ -46,8 +48,13 @@ def _refuse_nan(structure: Structure, data: Bytes) -> None:
                     raise InputError(NAN.format(count=count, name=tensor.name), hint=NAN_HINT)
 
 
-def describe(structure: Structure) -> dict[str, Any]:
-    """A structure as facts. Raises InputError where an input or output is no plain tensor."""
+def describe(structure: Structure, given: Shapes = MappingProxyType({})) -> dict[str, Any]:
+    """A structure as facts, with inputs of the shapes that were chosen.
+
+    Raises:
+        InputError: an input or output is no plain tensor.
+        UsageError: a chosen shape does not fit.
+    """
     signature = default_signature(structure)
     graph = structure.subgraphs[signature.subgraph]
     names = builtin_names()
@@ -58,19 +65,32 @@ def describe(structure: Structure) -> dict[str, Any]:
             operators[f"custom {custom}" if code == _CUSTOM else names.get(code, f"builtin {code}")] += 1
     weights = weigh(structure)
     notes = [] if structure.signatures else ["the file has no signature: inputs and outputs go by their tensors' names"]
-    inputs = [_spec(name, graph.tensors[i], batch_may_be_open=True) for name, i in signature.inputs]
-    outputs = [_spec(name, graph.tensors[i], batch_may_be_open=False) for name, i in signature.outputs]
+    check_names(given, [name for name, _ in signature.inputs])
+    inputs = [
+        _spec(name, _chosen(name, graph.tensors[i], given), batch_may_be_open=True) for name, i in signature.inputs
+    ]
+    outputs = [_spec(name, graph.tensors[i], batch_may_be_open=False) for name, i in signature.outputs if not given]
+    if given:
+        notes.append("the shapes of the outputs come from a run")
     return {
         "format": "tflite", "precision": _precision(structure, weights),
         "inputs": [t.encode() for t in inputs], "outputs": [t.encode() for t in outputs],
         "operators": dict(sorted(operators.items())), "parameters": weights.elements, "int8_share": weights.int8_share,
-        "open_shapes": any(t.open_axes for s in structure.subgraphs for t in s.tensors),
+        "open_shapes": bool(given) or any(t.open_axes for s in structure.subgraphs for t in s.tensors),
         "companions": [], "notes": notes,
         "details": {
             "subgraphs": len(structure.subgraphs), "signature": signature.key if structure.signatures else None,
             "left_in_float": weights.largest_floats, "float16_share": weights.half_share,
+            **({"shapes": {name: list(shape) for name, shape in given.items()}} if given else {}),
         },
     }  # fmt: skip
+
+
+def _chosen(name: str, tensor: Tensor, given: Shapes) -> Tensor:
+    if name not in given:
+        return tensor
+    declared = [-1 if axis in tensor.open_axes else d for axis, d in enumerate(tensor.shape)]
+    return replace(tensor, shape=tuple(fitted(name, declared, given[name])), open_axes=(), open_at=())
 
 
 def default_signature(structure: Structure) -> Signature:
@@ -92,7 +112,7 @@ def _spec(name: str, tensor: Tensor, *, batch_may_be_open: bool) -> TensorSpec:
         shown = [-1 if i in tensor.open_axes else d for i, d in enumerate(tensor.shape)]
         raise InputError(
             f"input {name!r} leaves more than the batch open: {shown}",
-            hint="convert the model with fixed shapes: only the first axis may be open",
+            hint=open_hint(name, shown),
         )
     shape = tuple(1 if d == -1 else d for d in tensor.shape)
     if any(d < 1 for d in shape):

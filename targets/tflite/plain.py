@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
-from edgeship.targets import child
+from edgeship.targets import child, shapes
 from edgeship.targets.base import Recipe, Variant
 from edgeship.targets.build import Made, make
 from edgeship.targets.scheme import Scheme
@@ -18,7 +18,7 @@ PERFORM = "edgeship.targets.tflite.perform"
 
 def steps(source: ModelFacts) -> Sequence[Mapping[str, Any]]:
     """What a recipe says of taking the file as it is."""
-    return ({"do": "fix-shapes", "batch": 1},) if _moving(source) else ()
+    return (*shapes.steps(source), *([{"do": "fix-shapes", "batch": 1}] if _moving(source) else []))
 
 
 def _moving(source: ModelFacts) -> bool:
@@ -29,7 +29,8 @@ def _moving(source: ModelFacts) -> bool:
 def as_is(source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:
     """The source itself as a variant. Raises ConversionError, InputError."""
     scheme = Scheme(source.precision)
-    request = {"path": str(source.path.resolve()), "scheme": scheme.encode(), "from": source.precision}
+    path = shapes.closed(source, folder)
+    request = {"path": str(path.resolve()), "scheme": scheme.encode(), "from": source.precision}
     recipe = Recipe(source.sha256, "tflite", "tflite", source.precision, tuple(steps(source)))
     return make(
         recipe, source, "model.tflite", lambda work: Made(PERFORM, request, None, work, child.CONVERT), folder, reporter

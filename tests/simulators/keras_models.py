@@ -7,7 +7,7 @@ nested.keras        Sequential around a Sequential, built by its first call, unt
 mixed.keras         the configuration of digits with the weights of nested
 lambda.keras, custom.keras, open.keras, unbuilt.keras      what must be refused
 
-two, nested and mixed go through the export step right away, in the same TensorFlow: `exported(folder, name)` is a
+two, nested, mixed and open go through the export step right away, in the same TensorFlow: `exported(folder, name)` is a
 stand-in for `child.run` that gives what came out.
 """
 
@@ -18,12 +18,14 @@ import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edgeship.errors import EdgeshipError, InputError
 from edgeship.targets import child
 
 SAMPLES = 9  # of two and nested
+OPEN = [1, 12, 10, 3]  # the shape that open is exported with
 
 
 def make(folder: Path) -> Path:
@@ -100,7 +102,9 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     nested.save(folder / "nested.keras")
 
     keras.Sequential([keras.Input((3,)), layers.Lambda(lambda v: v * 2)]).save(folder / "lambda.keras")
-    keras.Sequential([keras.Input((None, None, 3)), layers.GlobalAveragePooling2D()]).save(folder / "open.keras")
+    keras.Sequential([keras.Input((None, None, 3), name="image"), layers.GlobalAveragePooling2D()]).save(
+        folder / "open.keras"
+    )
 
     class Scale(keras.layers.Layer):  # type: ignore[misc]  # keras has no types here
         def call(self, inputs: Any) -> Any:
@@ -118,10 +122,11 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             mixed.writestr(name, (weights if name == "model.weights.h5" else config).read(name))
     for name in ("two", "nested", "mixed"):
         _export(folder, name)
+    _export(folder, "open", {"image": OPEN})
     return {}
 
 
-def _export(folder: Path, name: str) -> None:
+def _export(folder: Path, name: str, shapes: Mapping[str, Any] = MappingProxyType({})) -> None:
     import numpy as np
 
     from edgeship.dataset import Dataset
@@ -132,13 +137,13 @@ def _export(folder: Path, name: str) -> None:
     out = folder / f"{name}-export"
     out.mkdir()
     path = str(folder / f"{name}.keras")
-    specs = inspect.perform({"path": path}, out)["inputs"]
+    specs = inspect.perform({"path": path, "shapes": dict(shapes)}, out)["inputs"]
     rng = np.random.default_rng(3)
     inputs = {s["name"]: rng.normal(size=(SAMPLES, *s["shape"])).astype("float32") for s in specs}
     np.savez(folder / f"{name}.npz", allow_pickle=False, **inputs)
     request = {
         "path": path, "inputs": [s["name"] for s in specs], "formats": ["tflite", "onnx"],
-        "answers": [feed.write(Dataset(inputs), out)],
+        "shapes": dict(shapes), "answers": [feed.write(Dataset(inputs), out)],
     }  # fmt: skip
     outcome: dict[str, Any]
     try:

@@ -7,7 +7,7 @@ net      "image" [?, 8, 8, 1] -> "probabilities", "features": convolution, dense
 two      serving_default: x [?, 4] -> y, total; scale: x [1, 4], times [1] int32 -> y (without variables)
 unsafe, texts, open      what must be refused: it writes a file; it takes texts; its width is open
 
-net and both signatures of two go through the export step right away: `exported(folder, name)`
+net, both signatures of two, and open go through the export step right away: `exported(folder, name)`
 of `keras_models` gives what came out of net, two-serving_default, two-scale.
 """
 
@@ -16,11 +16,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edgeship.targets import child
 
 SAMPLES = 70  # more than a batch
+OPEN = [1, 6, 3]  # the shape that open is exported with
 
 
 def make(folder: Path) -> Path:
@@ -36,6 +38,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         _export(folder, "net", "serving_default", "net")
         _export(folder, "two", "serving_default", "two-serving_default")
         _export(folder, "two", "scale", "two-scale")
+        _export(folder, "open", "serving_default", "open", {"x": OPEN})
         return {}
     import tensorflow as tf
 
@@ -85,7 +88,9 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _export(folder: Path, model: str, signature: str, name: str) -> None:
+def _export(
+    folder: Path, model: str, signature: str, name: str, shapes: Mapping[str, Any] = MappingProxyType({})
+) -> None:  # fmt: skip
     import numpy as np
 
     from edgeship.dataset import Dataset
@@ -96,12 +101,12 @@ def _export(folder: Path, model: str, signature: str, name: str) -> None:
     out = folder / f"{name}-export"
     out.mkdir()
     path = str(folder / model)
-    specs = inspect.perform({"path": path, "signature": signature}, out)["inputs"]
+    specs = inspect.perform({"path": path, "signature": signature, "shapes": dict(shapes)}, out)["inputs"]
     rng = np.random.default_rng(3)
     inputs = {s["name"]: (rng.normal(size=(SAMPLES, *s["shape"])) * 3).astype(s["dtype"]) for s in specs}
     np.savez(folder / f"{name}.npz", allow_pickle=False, **inputs)
     request = {
-        "path": path, "signature": signature, "formats": ["tflite", "onnx"],
+        "path": path, "signature": signature, "shapes": dict(shapes), "formats": ["tflite", "onnx"],
         "answers": [feed.write(Dataset(inputs), out)],
     }  # fmt: skip
     (out / "outcome.json").write_text(json.dumps(step.perform(request, out)))

@@ -220,6 +220,25 @@ def test_other_models_convert_to_both_formats(
             assert np.allclose(expected, given, atol=1e-5)
 
 
+def test_open_axes_are_closed_by_a_shape_that_is_given(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = registry.inspect(models / "open.keras", shapes={"image": keras_models.OPEN})
+    assert facts.inputs[0].shape == tuple(keras_models.OPEN)
+    data, folder = Dataset(keras_models.samples(models, "open")), models / "open-cache"
+    with monkeypatch.context() as patch:
+        patch.setattr(child, "run", keras_models.exported(models, "open"))
+        registry.prepare(facts, [data], folder)
+    for target in registry.targets().values():
+        variant = target.build(facts, Scheme("float32"), None, folder, Reporter())
+        assert variant.inputs[0].shape == tuple(keras_models.OPEN)
+        assert variant.recipe.steps[0]["shapes"] == {"image": keras_models.OPEN}
+        for expected, given in zip(
+            registry.source_answers(facts, variant, data, Reporter()), answers.of_variant(variant, data), strict=True
+        ):
+            assert np.allclose(expected, given, atol=1e-5)
+    with pytest.raises(UsageError, match=r"is \['\?', '\?', '\?', 3\], and cannot be \[1, 12, 10, 4\]"):
+        registry.inspect(models / "open.keras", shapes={"image": [1, 12, 10, 4]})
+
+
 def test_a_file_that_keras_refuses_is_an_input_error(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

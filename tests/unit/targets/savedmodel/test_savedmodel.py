@@ -164,13 +164,16 @@ def test_a_change_of_any_file_changes_the_digest(net: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "path", "signature"),
-    [("net", "net", None), ("two-serving_default", "two", None), ("two-scale", "two", "scale")],
-)
+    ("name", "path", "signature", "shapes"),
+    [
+        ("net", "net", None, None), ("two-serving_default", "two", None, None), ("two-scale", "two", "scale", None),
+        ("open", "open", None, {"x": saved_models.OPEN}),
+    ],
+)  # fmt: skip
 def test_both_formats_answer_like_the_saved_model(
-    models: Path, monkeypatch: pytest.MonkeyPatch, name: str, path: str, signature: str | None
+    models: Path, monkeypatch: pytest.MonkeyPatch, name: str, path: str, signature: str | None, shapes: Any
 ) -> None:
-    facts = registry.inspect(models / path, signature)
+    facts = registry.inspect(models / path, signature, shapes)
     data = Dataset(keras_models.samples(models, name))
     folder = models / "cache"
     with monkeypatch.context() as patch:
@@ -180,6 +183,7 @@ def test_both_formats_answer_like_the_saved_model(
         variant = target.build(facts, Scheme("float32"), None, folder, Reporter())
         assert {s.name: s.shape for s in variant.inputs} == {s.name: s.shape for s in facts.inputs}
         assert {s.name: s.shape for s in variant.outputs} == {s.name: s.shape for s in facts.outputs}
+        assert variant.recipe.steps[0].get("shapes") == shapes
         assert variant.recipe.steps[0]["do"] == "savedmodel-export"
         assert variant.recipe.steps[0]["signature"] == facts.details["signature"]
         wanted = registry.source_answers(facts, variant, data, Reporter())
