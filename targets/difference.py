@@ -24,7 +24,8 @@ from edgeship.targets import feed
 
 MOST_DB = 200.0  # of a tensor without any difference
 MAX_PARTS = 4096
-_FLAT = 1e-6  # a part whose variance is below this share of the largest is constant: there is no signal to lose
+_FLAT = 1e-6  # a part whose variance is below this share of the largest is hardly a signal to lose
+_DEAD = 1e-10  # of the error that a layer makes by itself: values around 1 beside ones around 10,000 are a signal
 
 Float = NDArray[np.float64]
 
@@ -60,17 +61,16 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
 
     Returns:
         {"pairs": what `Pair.result` gives, or null for a pair that could not be read; with "own": Σ(b − f(b's inputs))²
-        over Σa², where f is the layer of a: the error that this layer of b makes by itself; null where f cannot be run
-        alone}.
+        over Σa², where f is the layer of a: the error that this layer of b makes by itself, and "own_part": the part
+        where that is worst; both null where f cannot be run alone}.
     """
     pairs, data = request["pairs"], feed.read(request["samples"])
-    runners = [_runner(request[side], [pair[at] for pair in pairs]) for at, side in enumerate("ab")]
+    runners = [runner(request[side], [pair[at] for pair in pairs]) for at, side in enumerate("ab")]
     channels_first = request["a"]["format"] == "onnx"
     kept: list[Pair | None] = [None] * len(pairs)
     alone = _isolated(request["a"], [pair[0] for pair in pairs])
-    own = dict.fromkeys(range(len(pairs)), 0.0)
+    own: dict[int, Pair] = {}
     place = {pair[0]: at for at, pair in enumerate(pairs)}
-    counted: set[int] = set()
     for index in range(len(next(iter(data.values())))):
         first, second = (runner.run(data, index) for runner in runners)
         for at, (one, other) in enumerate(pairs):
@@ -90,18 +90,23 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
         }
         if not all(key in given for key in alone.reads):
             alone = None  # a tensor has no value after all: no error is told apart from that of the layers before
-            counted.clear()
+            own.clear()
             continue
         for key, value in alone.run(given).items():
             at = place.get(key, -1)
             if at >= 0 and key in first and pairs[at][1] in second:
-                d = np.asarray(second[pairs[at][1]], np.float64).reshape(value.shape) - np.asarray(value, np.float64)
-                own[at] += float(np.square(d[np.isfinite(d)]).sum())
-                counted.add(at)
+                pair = own.setdefault(at, Pair(value.shape, channels_first=channels_first))
+                there = np.asarray(second[pairs[at][1]], np.float64).reshape(value.shape)
+                pair.add(np.asarray(value, np.float64), there)
     out: list[dict[str, Any] | None] = []
-    for at, pair in enumerate(kept):
-        share = None if pair is None or at not in counted or pair.aa <= 0 else min(own[at] / pair.aa, 1e20)
-        out.append(None if pair is None else {**pair.result(), "own": share})
+    for at, found in enumerate(kept):
+        made = own.get(at)
+        if found is None:
+            out.append(None)
+        elif made is None or found.aa <= 0:
+            out.append({**found.result(), "own": None, "own_part": None})
+        else:
+            out.append({**found.result(), "own": min(made.dd / found.aa, 1e20), "own_part": made.worst(_DEAD)})
     return {"pairs": out}
 
 
@@ -125,7 +130,8 @@ def _isolated(side: Mapping[str, Any], reads: Sequence[Any]) -> Isolated | None:
         return None
 
 
-def _runner(side: Mapping[str, Any], reads: Sequence[Any]) -> Runner:
+def runner(side: Mapping[str, Any], reads: Sequence[Any]) -> Runner:
+    """A model loaded to give the tensors `reads`. Raises ConversionError."""
     path = Path(side["path"])
     if side["format"] == "onnx":
         from edgeship.targets.onnx import trace as onnx
@@ -189,14 +195,15 @@ class Pair:
             "cosine": self.ab / norm if norm > 0 else 1.0 if self.dd == 0 else 0.0,
             "sqnr_db": decibel(self.aa, self.dd), "noise": min(self.dd / self.aa, 1e20) if self.aa > 0 else float(
                 self.dd > 0), "max_abs": self.most, "low": self.low, "high": self.high,
-            "relative": self.most / width if width > 0 else float(self.most > 0), "worst_part": self._worst(),
+            "relative": self.most / width if width > 0 else float(self.most > 0), "worst_part": self.worst(_FLAT),
         }  # fmt: skip
 
-    def _worst(self) -> dict[str, Any] | None:
+    def worst(self, flat: float) -> dict[str, Any] | None:
+        """The part with the least signal over noise, of those whose variance is above a share of the largest."""
         if self.axis is None or not self.part_count:
             return None
         variance = np.maximum(self.part_aa / self.part_count - (self.part_a / self.part_count) ** 2, 0.0)
-        alive = np.flatnonzero(variance > _FLAT * max(float(variance.max()), 1e-300))
+        alive = np.flatnonzero(variance > flat * max(float(variance.max()), 1e-300))
         if not len(alive):
             return None
         levels = [decibel(float(variance[i]), float(self.part_dd[i] / self.part_count)) for i in alive]

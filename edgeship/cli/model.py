@@ -7,6 +7,7 @@ import click
 from edgeship.cli.model_compare import compare
 from edgeship.cli.model_convert import convert, quantize
 from edgeship.cli.model_distill import distill
+from edgeship.cli.model_doctor import doctor
 from edgeship.cli.model_inspect import inspect
 from edgeship.cli.model_prune import prune
 
@@ -20,5 +21,6 @@ model.add_command(inspect)
 model.add_command(convert)
 model.add_command(quantize)
 model.add_command(compare)
+model.add_command(doctor)
 model.add_command(prune)
 model.add_command(distill)

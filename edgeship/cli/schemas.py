@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from edgeship.cli import shapes, shapes_compare, shapes_model, shapes_optimize, shapes_tuning
+from edgeship.cli import shapes, shapes_compare, shapes_doctor, shapes_model, shapes_optimize, shapes_tuning
 from edgeship.errors import UsageError
 
 SCHEMAS: dict[str, type[BaseModel]] = {
@@ -25,6 +25,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "model.convert": shapes_model.ModelConverted,
     "model.quantize": shapes_model.ModelConverted,
     "model.compare": shapes_compare.ModelCompare,
+    "model.doctor": shapes_doctor.ModelDoctor,
     "model.prune": shapes_tuning.ModelPrune,
     "model.distill": shapes_tuning.ModelDistill,
     "release.list": shapes.ReleaseList,

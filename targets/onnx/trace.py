@@ -35,7 +35,7 @@ def layers(path: Path) -> dict[str, Any]:
         "inputs", "outputs": names}.
     """
     model = read(path)
-    graph, shapes = model.graph, _shapes(model)
+    graph, shapes = model.graph, shapes_of(model)
     held = {tensor.name: _bytes(tensor) for tensor in graph.initializer}
     kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
     source: dict[str, str] = {}  # what a cast writes -> the tensor that it is a form of
@@ -56,7 +56,7 @@ def layers(path: Path) -> dict[str, Any]:
             outputs = [name for name in node.output if name]
             if not outputs:
                 continue
-            reads = [name for name in [*node.input, *_captured(node)] if name]
+            reads = [name for name in [*node.input, *captured(node)] if name]
             found.append(
                 {
                     "name": outputs[0], "operator": _operator(node), "node": node.name, "outputs": outputs,
@@ -65,13 +65,16 @@ def layers(path: Path) -> dict[str, Any]:
                     "shape": shapes.get(outputs[0], (None, 0))[0],
                 }
             )  # fmt: skip
+    last = {source[v.name]: v.name for v in graph.output if v.name in source}  # outputs that a cast writes
     for layer in found:
         kind = shapes.get(layer["name"], (None, 0))[1] or kinds.get(layer["name"], 0)
         layer["read"] = shown.get(layer["name"]) or (None if kind in _INTEGERS else layer["name"])
+        if (renamed := last.get(layer["name"])) is not None:  # the name that the model is known by
+            layer["outputs"], layer["name"] = [*layer["outputs"], renamed], renamed
     return {
         "layers": found,
         "inputs": [value.name for value in graph.input if value.name not in held],
-        "outputs": [source.get(value.name, value.name) for value in graph.output],
+        "outputs": [value.name for value in graph.output],
         "opset": opset_of(model),
     }
 
@@ -92,13 +95,13 @@ def _inner(node: Any) -> Iterable[Any]:
             yield from attribute.graphs
 
 
-def _captured(node: Any) -> list[str]:
+def captured(node: Any) -> list[str]:
     """Tensors of the outer graph that the inner graphs of an operator read."""
     out: list[str] = []
     for graph in _inner(node):
         own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
         for inner in graph.node:
-            out += [name for name in [*inner.input, *_captured(inner)] if name not in own]
+            out += [name for name in [*inner.input, *captured(inner)] if name not in own]
             own |= set(inner.output)
         out += [value.name for value in graph.output if value.name not in own]
     return out
@@ -113,7 +116,7 @@ def _inner_bytes(node: Any) -> int:
     return total
 
 
-def _shapes(model: Any) -> dict[str, tuple[list[int] | None, int]]:
+def shapes_of(model: Any) -> dict[str, tuple[list[int] | None, int]]:
     """Tensor -> (shape with 0 for an open dimension or None, element type), as far as they can be inferred."""
     import onnx
 
@@ -179,7 +182,7 @@ class Isolated:
 
         graph_model = onnx.load(str(path))
         graph, known = graph_model.graph, set(available)
-        types = _shapes(graph_model)
+        types = shapes_of(graph_model)
         held = {tensor.name for tensor in graph.initializer}
         nodes, fed, self.written = [], dict[str, Any](), list[str]()
         for node in graph.node:

@@ -31,7 +31,7 @@ def layers(path: Path) -> dict[str, Any]:
     structure = read(path.read_bytes())
     signature = default_signature(structure)
     graph, names = structure.subgraphs[signature.subgraph], operator_names(structure)
-    labels = unique([tensor.name for tensor in graph.tensors])
+    labels = tensor_labels(structure)
     source: dict[int, int] = {}
     shown: dict[int, int] = {}
     held: dict[int, int] = {i: structure.buffers[t.buffer] for i, t in enumerate(graph.tensors) if t.constant}
@@ -79,6 +79,15 @@ def operator_names(structure: Structure) -> list[str]:
         f"custom {custom}" if code == _CUSTOM else names.get(code, f"builtin {code}")
         for code, custom, _ in structure.codes
     ]
+
+
+def tensor_labels(structure: Structure) -> list[str]:
+    """A name for every tensor of the served subgraph, all different: its own; of an input the signature's."""
+    signature = default_signature(structure)
+    names = [tensor.name for tensor in structure.subgraphs[signature.subgraph].tensors]
+    for name, index in signature.inputs:
+        names[index] = name
+    return unique(names)
 
 
 def unique(names: Sequence[str]) -> list[str]:

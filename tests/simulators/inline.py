@@ -5,7 +5,9 @@ For tests of what steps do. What the child is for (limits, crashes, quiet) is te
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
 import warnings
 from collections.abc import Mapping
@@ -29,8 +31,8 @@ def run(
 ) -> dict[str, Any]:  # fmt: skip
     """As `child.run`, with its errors."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a child's warnings go to its log
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # a child's warnings and prints go to its log
             result = importlib.import_module(step).perform(json.loads(json.dumps(dict(request))), folder)
     except EdgeshipError as error:
         raise type(error)(f"{subject}: {error}", hint=error.hint) from error

@@ -49,6 +49,7 @@ class Difference:
     worst_part: Part | None
     nan_a: int
     nan_b: int
+    made: Part | None = None  # where the error that this layer makes by itself is worst
 
 
 @dataclass(frozen=True)
@@ -184,13 +185,15 @@ def _measure(
 
 
 def _difference(item: Mapping[str, Any], extra: float) -> Difference:
-    part = item["worst_part"]
     return Difference(
         float(item["cosine"]), float(item["sqnr_db"]), float(item["noise"]), extra, float(item["max_abs"]),
         float(item["low"]), float(item["high"]), float(item["relative"]),
-        None if part is None else Part(int(part["axis"]), int(part["index"]), float(part["sqnr_db"])),
-        int(item["nan_a"]), int(item["nan_b"]),
+        _part(item["worst_part"]), int(item["nan_a"]), int(item["nan_b"]), _part(item["own_part"]),
     )  # fmt: skip
+
+
+def _part(data: Mapping[str, Any] | None) -> Part | None:
+    return None if data is None else Part(int(data["axis"]), int(data["index"]), float(data["sqnr_db"]))
 
 
 def _answers(a: Side, b: Side, names: Mapping[str, str], data: Dataset, reporter: Reporter) -> Answers:

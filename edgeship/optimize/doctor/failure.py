@@ -1,0 +1,49 @@
+"""What went wrong, told apart well enough to recognise it in a part of the model. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from edgeship.errors import EdgeshipError
+
+#: Kind -> what a message of it looks like; the first that fits.
+KINDS = (
+    ("crash", r"was killed by|ended with status"), ("hang", r"did not end within|processor time and was stopped"),
+    ("memory", r"needs more memory"), ("refused", r"the engine refuses|cannot be served"),
+    ("left in float", r"of the weights became"), ("wrong state", r"answers the same sample differently"),
+    ("converter", r""),
+)  # fmt: skip
+
+ALIKE = 0.6  # share of the words that two messages have in common, in order
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A build that failed."""
+
+    kind: str
+    message: str
+
+    def same(self, other: Failure) -> bool:
+        """Whether it is the same trouble, in a part of the same model."""
+        if self.kind != other.kind:
+            return False
+        if self.kind in ("crash", "hang", "memory", "left in float"):
+            return True
+        one, two = _bare(self.message), _bare(other.message)
+        return difflib.SequenceMatcher(None, one, two).ratio() >= ALIKE
+
+
+def of(error: EdgeshipError) -> Failure:
+    """The failure that an error tells of."""
+    message = str(error)
+    return Failure(next(kind for kind, pattern in KINDS if re.search(pattern, message)), message)
+
+
+def _bare(message: str) -> list[str]:
+    """The words of a message without what differs from model to model, and without the tools' own preamble."""
+    text = re.sub(r"^\S+: ", "", message.split("\n", 1)[0])
+    text = re.split(r"refuses the model:|failed: ?|Status Message:", text)[-1]
+    return re.findall(r"[A-Za-z]{2,}", re.sub(r"'[^']*'|\"[^\"]*\"|\([^)]*\)|\S*/\S*/\S*|\d+", " ", text))[:60]
