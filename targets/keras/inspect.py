@@ -74,9 +74,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                     "a zip archive, but no Keras model: config.json or model.weights.h5 is missing", hint=_AGAIN
                 )
             if infos[_CONFIG].file_size > MAX_CONFIG or len(infos) > MAX_MEMBERS:
-                raise InputError("its config.json or its number of members is over the limit")
+                raise InputError("its config.json or its number of members is over the limit", hint=_AGAIN)
             if any(".." in name.split("/") or name.startswith("/") for name in infos):
-                raise InputError("it holds a member whose path leads out of the archive")
+                raise InputError("it holds a member whose path leads out of the archive", hint=_AGAIN)
             config = json.loads(archive.read(_CONFIG))
             metadata = json.loads(archive.read(_METADATA)) if _METADATA in infos else {}
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RecursionError) as error:
