@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeship.errors import ConversionError
-from edgeship.optimize.prune.channels import Channels, Kept, macs
+from edgeship.optimize.prune.channels import Channels, Kept, length, macs
 from edgeship.optimize.prune.plan import Plan
 
 Scores = Mapping[int, NDArray[np.float64]]  # group -> importance of each of its channels
@@ -103,30 +104,58 @@ def _evenly(channels: Channels, amount: float) -> dict[int, int]:
 
 def _for_speed(channels: Channels, scores: Scores, speedup: float) -> dict[int, int]:
     """Steps are taken one by one where importance lost for each operation saved is least."""
-    counts, free = channels.sizes(), channels.free
-    total = macs(channels.works, counts)
+    counts, free, costs = channels.sizes(), channels.free, Costs(channels)
+    total = now = macs(channels.works, counts)
     ranked = {number: np.cumsum(np.sort(scores[number])) for number in free}
-    now = total
     while now * speedup > total:
         best: tuple[float, int, int] | None = None
         for number, group in free.items():
             by = step(group.size)
             after = counts[number] - by
-            if after < max(1, math.ceil(LEAST * group.size)):
+            saved = costs.saved(number, by)
+            if after < max(1, math.ceil(LEAST * group.size)) or saved <= 0:
                 continue
-            less = macs(channels.works, {**counts, number: after})
             lost = _lost(ranked[number], group.size - after) - _lost(ranked[number], group.size - counts[number])
-            price = lost / max(1, now - less)
-            if less < now and (best is None or price < best[0]):
-                best = (price, number, less)
+            if best is None or lost / saved < best[0]:
+                best = (lost / saved, number, saved)
         if best is None:
             raise ConversionError(
                 f"a speedup of {speedup:g} is out of reach: with the narrowest layers it is {total / now:.2f}",
                 hint="ask for less, or distill a smaller student",
             )
-        counts[best[1]] -= step(free[best[1]].size)
-        now = best[2]
+        by = step(free[best[1]].size)
+        counts[best[1]] -= by
+        costs.remove(best[1], by)
+        now -= best[2]
     return counts
+
+
+class Costs:
+    """Operations of a network while groups lose channels: only what reads or makes a group is looked at again."""
+
+    def __init__(self, channels: Channels) -> None:
+        counts = channels.sizes()
+        self._each = [work.each for work in channels.works]
+        self._in = [length(work.inputs, counts) for work in channels.works]
+        self._out = [1 if work.outputs is None else length(work.outputs, counts) for work in channels.works]
+        self._uses: dict[int, list[tuple[int, int, int]]] = {}  # group -> (work, times read, times made)
+        for index, work in enumerate(channels.works):
+            read, made = Counter(work.inputs), Counter(work.outputs or ())
+            for number in read.keys() | made.keys():
+                self._uses.setdefault(number, []).append((index, read[number], made[number]))
+
+    def saved(self, number: int, by: int) -> int:
+        """Operations less when a group loses `by` channels."""
+        return sum(
+            self._each[i] * (self._in[i] * self._out[i] - (self._in[i] - r * by) * (self._out[i] - m * by))
+            for i, r, m in self._uses.get(number, ())
+        )
+
+    def remove(self, number: int, by: int) -> None:
+        """A group loses `by` channels."""
+        for index, read, made in self._uses.get(number, ()):
+            self._in[index] -= read * by
+            self._out[index] -= made * by
 
 
 def _lost(cumulative: NDArray[np.float64], removed: int) -> float:

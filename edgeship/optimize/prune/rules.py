@@ -120,8 +120,8 @@ def _rescaling(c: Context) -> Layout:
 
 
 def _conv(c: Context) -> Layout:
-    if c.config.get("groups", 1) != 1:
-        raise _Unknown("it is a grouped convolution")
+    if (groups := c.config.get("groups", 1)) != 1:
+        return _conv_by_channel(c, groups)
     out, rank = c.made(c.config["filters"]), len(_numbers(c.config["kernel_size"]))
     c.cut("kernel", rank, c.one, reads=True)
     c.cut("kernel", rank + 1, out)
@@ -130,6 +130,20 @@ def _conv(c: Context) -> Layout:
     c.spaces.edit(c.layer.name, "filters", out)
     c.spaces.work(c.layer.name, c.positions() * math.prod(_numbers(c.config["kernel_size"])), c.one, out)
     return out
+
+
+def _conv_by_channel(c: Context, groups: int) -> Layout:
+    """A convolution of as many groups as channels is a depthwise one by another name."""
+    size, kernel = c.spaces.size(c.one), _numbers(c.config["kernel_size"])
+    if not groups == c.config["filters"] == size or _mixes(c.config.get("activation")):
+        raise _Unknown("it is a grouped convolution")
+    c.cut("kernel", len(kernel) + 1, c.one)
+    if c.config.get("use_bias", True):
+        c.cut("bias", 0, c.one)
+    for key in ("filters", "groups"):
+        c.spaces.edit(c.layer.name, key, c.one)
+    c.spaces.work(c.layer.name, c.positions() * math.prod(kernel), c.one, None)
+    return c.one
 
 
 def _conv_transpose(c: Context) -> Layout:

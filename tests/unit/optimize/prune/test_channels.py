@@ -79,6 +79,15 @@ def test_a_depthwise_convolution_follows_its_input() -> None:
     assert cuts(found, "deep") == {("kernel", 2): 16, ("bias", 0): 16}
 
 
+def test_a_convolution_of_as_many_groups_as_channels_is_a_depthwise_one() -> None:
+    net = Net()
+    x = net.conv("deep", net.conv("conv", net.input("image", 8, 8, 3), 16), 16, groups=16)
+    found = ended(net, x)
+    assert free(found) == {("conv",): 16}
+    assert cuts(found, "deep") == {("kernel", 3): 16, ("bias", 0): 16}
+    assert {e.key for e in found.edits if e.layer == "deep"} == {"filters", "groups"}
+
+
 def test_a_separable_convolution_reads_and_makes() -> None:
     net = Net()
     x = net.conv("conv", net.input("image", 8, 8, 3), 16)

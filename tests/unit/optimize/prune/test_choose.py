@@ -7,7 +7,7 @@ import pytest
 
 from edgeship.errors import ConversionError
 from edgeship.optimize.prune import choose, cut
-from edgeship.optimize.prune.channels import Channels
+from edgeship.optimize.prune.channels import Channels, macs
 from edgeship.optimize.prune.plan import Plan
 from tests.simulators.networks import Net
 
@@ -90,6 +90,22 @@ def test_a_speedup_is_reached_and_prefers_what_is_cheap_to_lose() -> None:
     assert list(kept) == [group(found, "first")]
     scores[group(found, "second")] *= 1e-12
     assert group(found, "second") in choose.choose(found, scores, Plan(speedup=1.5))
+
+
+def test_operations_are_counted_on_as_groups_shrink() -> None:
+    """Against counting everything again: a group that is read and made by one layer, and one that is read twice."""
+    net = Net()
+    x = net.conv("a", net.input("image", 8, 8, 3), 16)
+    x = net.same("Add", "add", x, net.conv("b", x, 16))
+    x = net.layer("Concatenate", "join", x, net.conv("c", x, 8), x, out=(8, 8, 40), axis=-1)
+    found = net.channels(net.dense("out", x, 10))
+    costs, counts = choose.Costs(found), found.sizes()
+    for maker, by in (("a", 4), ("c", 2), ("a", 4)):
+        number = group(found, maker)
+        before = macs(found.works, counts)
+        counts[number] -= by
+        assert costs.saved(number, by) == before - macs(found.works, counts)
+        costs.remove(number, by)
 
 
 def test_a_speedup_out_of_reach_says_what_is_within() -> None:
