@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgeship.cli.model_convert import source_options
 from edgeship.cli.options import with_output
 from edgeship.cli.output import Output, Pairs
 
@@ -25,10 +26,11 @@ from edgeship.cli.output import Output, Pairs
               help="Builds of parts and variants at most.")  # fmt: skip
 @click.option("--seconds", type=click.IntRange(10), default=900, show_default=True, metavar="N",
               help="No new trial after so long.")  # fmt: skip
+@source_options
 @with_output
 def doctor(
     out: Output, file: Path, format_: str | None, precision: str, data: Path | None, keep: tuple[str, ...],
-    output: Path | None, trials: int, seconds: int,
+    output: Path | None, trials: int, seconds: int, signature: str | None, shapes: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Find out why a conversion or quantization fails or answers wrong.
 
@@ -37,6 +39,7 @@ def doctor(
     """
     from edgeship import dataset
     from edgeship.cli.scratch import conversions
+    from edgeship.model import parse_shapes
     from edgeship.optimize.doctor import report
     from edgeship.optimize.doctor.examine import OK, Limits, Request, examine, reachable
     from edgeship.targets import registry
@@ -45,7 +48,7 @@ def doctor(
     scheme = Scheme(precision, keep=keep)
     if data is not None:
         dataset.check_file(data)
-    facts = registry.inspect(file)
+    facts = registry.inspect(file, signature, parse_shapes(shapes))
     name = format_ or (facts.format if facts.format in registry.targets() else "tflite")
     reachable(facts, registry.target(name).name, scheme)
     samples = None if data is None else dataset.load(data, facts)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeship.cli import choose
+from edgeship.cli.model_convert import source_options
 from edgeship.cli.options import device_options, dry_run_option, jobs_option, with_output
 from edgeship.cli.output import Output, Table
 
@@ -34,21 +35,24 @@ if TYPE_CHECKING:
 @click.option("--no-bench", is_flag=True, default=False, help="Leave the short benchmark at the end out.")
 @click.option("--wheelhouse", type=click.Path(path_type=Path), default=None, metavar="FOLDER",
               help="Take runtime libraries out of wheels in this folder; nothing is downloaded.")  # fmt: skip
+@source_options
 @jobs_option
 @dry_run_option
 @with_output
 def push(
     out: Output, model: Path | None, selector: str | None, all_: bool, calibration: Path | None,
-    evaluation: Path | None, precision: str | None,
+    evaluation: Path | None, precision: str | None, signature: str | None, shapes: tuple[str, ...],
     skip_check: bool, strict: bool, one_first: bool, no_bench: bool, wheelhouse: Path | None, jobs: int, dry_run: bool,
 ) -> None:  # fmt: skip
     """Convert, check, sign and deploy a model to devices.
 
-    MODEL is a .keras, .onnx or .tflite file; the project's model by default. Each device gets what its profile asks
-    for. Nothing is sent before every variant passed the check against the float model.
+    MODEL is a .keras, .onnx, .tflite or .pt2 file or the folder of a SavedModel; the project's model by default. Each
+    device gets what its profile asks for. Nothing is sent before every variant passed the check against the float
+    model.
     """
     from edgeship import dataset, profile
     from edgeship.errors import UsageError
+    from edgeship.model import parse_shapes
     from edgeship.push.perform import Performer
     from edgeship.push.plan import Options, plan
     from edgeship.targets import registry
@@ -63,8 +67,9 @@ def push(
         if source is None:
             raise UsageError("which model?", hint='edgeship push MODEL, or [model] source = "…" in edgeship.toml')
         profiles = {device.profile: profile.load(device.profile) for device in chosen}
+        facts = registry.inspect(source, signature, parse_shapes(shapes))
         planned = plan(
-            project.name, registry.inspect(source), chosen, profiles, registry.targets(),
+            project.name, facts, chosen, profiles, registry.targets(),
             calibrated=(calibration or project.data.representative) is not None, precision=precision,
         )  # fmt: skip
         if dry_run:

@@ -196,3 +196,17 @@ def test_a_preparation_that_is_none_is_a_usage_error(tmp_path: Path, data: str, 
     command = ("model", "quantize", "m.tflite", "--data", data, "--output", "s.tflite", *flags)
     assert words in run_error(*command, exit_code=2)["message"]
     assert not (tmp_path / "s.tflite").exists()
+
+
+def test_a_shape_is_a_part_of_the_command_line(tmp_path: Path) -> None:
+    from tests.unit.targets.onnx.test_breadth import detector
+
+    detector(tmp_path / "m.onnx", ["N", 3, "H", "W"])
+    error = run_error("model", "convert", "m.onnx", "--output", "c.onnx", exit_code=1)
+    assert "--shape image=1,3,224,224" in error["hint"]
+    made = run_json("model.convert", "model", "convert", "m.onnx", "--shape", "image=1,3,16,8", "--output", "c.onnx")
+    assert made["inputs"][0]["shape"] == [1, 3, 16, 8]
+    assert (
+        run_json("model.inspect", "model", "inspect", "m.onnx", "--shape", "image=1,3,16,8")["macs"]
+        == 128 * 4 * 27 + 20
+    )
