@@ -162,3 +162,21 @@ def shared_scale_head(folder: Path) -> tuple[Path, Arrays]:
     nodes, constants = _head("head")
     nodes += [_node("Reshape", ["head", "rows"], "flat"), _node("Transpose", ["flat"], "y", perm=[0, 2, 1])]
     return _write(folder / "head.onnx", nodes, constants | {"rows": np.array([1, 5, 64], np.int64)}, ["y"]), _samples()
+
+
+def custom_tflite(folder: Path) -> tuple[Path, Arrays]:
+    """The tiny classifier as TFLite, its softmax a custom operator that no engine has; input `image`."""
+    from tests.simulators import models
+
+    path = models.tiny_tflite(folder / "custom.tflite", "float32").path
+    schema = models._schema()
+    model = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
+    code = model.operatorCodes[model.subgraphs[0].operators[1].opcodeIndex]
+    code.builtinCode = code.deprecatedBuiltinCode = 32
+    code.customCode = b"Sparkle"
+    operator = model.subgraphs[0].operators[1]
+    operator.builtinOptionsType, operator.builtinOptions = 0, None
+    builder = schema.flatbuffers.Builder(4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return path, {"image": models.samples(40)[0].reshape(40, *models.SHAPE)}

@@ -31,7 +31,7 @@ def diagnosed(name: str, folder: Path, precision: str = "int8", output: Path | N
     np.savez(folder / "data.npz", **arrays)
     facts = registry.inspect(path)
     data = dataset.load(folder / "data.npz", facts)
-    request = Request(facts, "onnx", Scheme(precision), data, folder / "data.npz", folder / "c", output)
+    request = Request(facts, facts.format, Scheme(precision), data, folder / "data.npz", folder / "c", output)
     return examine.examine(request, Reporter())
 
 
@@ -72,6 +72,17 @@ def test_an_operator_that_no_engine_has_is_named_and_saved(tmp_path: Path) -> No
     assert dataset.load(found.saved[1], part).inputs["r2"].shape == (8, 1, 4, 8, 8)
     words = shlex.split(found.reproduce)  # fails again, in the same way
     assert "not a registered function" in str(run(*words[1:], exit_code=1).stderr)
+
+
+def test_a_custom_operator_of_tflite_is_named_and_saved(tmp_path: Path) -> None:
+    found = diagnosed("custom_tflite", tmp_path)
+    assert (found.stage, found.kind) == (CONVERT, "refused")
+    assert found.culprit is not None
+    assert (found.culprit.operator, found.culprit.layers) == ("custom Sparkle", ("probabilities",))
+    assert [path.name for path in found.saved] == ["part.tflite", "part.npz"]
+    part = registry.inspect(found.saved[0])
+    assert part.operators == {"custom Sparkle": 1}
+    assert dataset.load(found.saved[1], part).inputs["logits"].shape == (8, 1, 10)
 
 
 def test_an_attribute_that_contradicts_the_weights_is_left_out(tmp_path: Path) -> None:
