@@ -12,6 +12,7 @@ replace the existing tensor"); those load without graph optimizations instead, a
 from __future__ import annotations
 
 import ctypes
+import json
 import mmap
 import os
 from typing import Any
@@ -21,6 +22,9 @@ from edgeship.runtime.errors import EngineError
 from edgeship.runtime.manifest import TensorSpec
 
 _PTR, _SIZE, _INT, _TEXT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_char_p
+
+#: Key of a model's metadata: {"input or output": [scale, zero point]}.
+QUANTIZED = "edgeship.quantized"
 
 _API_VERSION = 10  # of ONNX Runtime 1.10; every later library serves it
 _LOG_ERROR = 3
@@ -63,6 +67,9 @@ _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
     "ReleaseValue": (96, (_PTR,)),
     "ReleaseTypeInfo": (98, (_PTR,)),
     "ReleaseSessionOptions": (100, (_PTR,)),
+    "SessionGetModelMetadata": (111, (_PTR, _PTR)),
+    "ModelMetadataLookupCustomMetadataMap": (116, (_PTR, _PTR, _TEXT, _PTR)),
+    "ReleaseModelMetadata": (118, (_PTR,)),
     "AddSessionConfigEntry": (130, (_PTR, _TEXT, _TEXT)),
 }
 _GET_ERROR_MESSAGE = 2
@@ -165,6 +172,7 @@ class OnnxModel:
         lib = self._library
         allocator = lib.get(_PTR, "GetAllocatorWithDefaultOptions")
         memory = self._hold("ReleaseMemoryInfo", lib.get(_PTR, "CreateCpuMemoryInfo", _ARENA, _DEFAULT_MEMORY))
+        self._scales = self._quantized(allocator)
         self._views: dict[str, list[memoryview]] = {"Input": [], "Output": []}
         arguments: dict[str, tuple[Any, Any]] = {}
         for side, views in self._views.items():
@@ -188,6 +196,25 @@ class OnnxModel:
             self._session, None, input_names, inputs, len(inputs), output_names, len(outputs), outputs,
         )  # fmt: skip
 
+    def _quantized(self, allocator: Any) -> dict[str, tuple[float, int]]:
+        """Scale and zero point of inputs and outputs that are integers for real values, by name.
+
+        ONNX has no place for them: edgeship writes them into the model's metadata (`QUANTIZED`), as JSON.
+        """
+        lib = self._library
+        held = lib.get(_PTR, "SessionGetModelMetadata", self._session)
+        try:
+            raw = lib.get(_PTR, "ModelMetadataLookupCustomMetadataMap", held, allocator, QUANTIZED.encode())
+            if not raw:
+                return {}
+            text = ctypes.string_at(raw)
+            lib.call("AllocatorFree", allocator, raw)
+            return {name: (float(scale), int(zero)) for name, (scale, zero) in json.loads(text).items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise EngineError(f"the model's metadata {QUANTIZED!r} is damaged: {error}") from error
+        finally:
+            lib.functions["ReleaseModelMetadata"](held)
+
     def _describe(self, side: str, index: int, allocator: Any) -> tuple[TensorSpec, int]:
         lib = self._library
         raw = lib.get(_PTR, f"SessionGet{side}Name", self._session, index, allocator)
@@ -204,7 +231,8 @@ class OnnxModel:
             rank = lib.get(_SIZE, "GetDimensionsCount", tensor)
             dims = (ctypes.c_int64 * rank)()
             lib.call("GetDimensions", tensor, dims, rank)
-            return TensorSpec(name, _DTYPES[element], fixed_shape(name, list(dims))), element
+            scale, zero_point = self._scales.get(name, (0.0, 0))
+            return TensorSpec(name, _DTYPES[element], fixed_shape(name, list(dims)), scale, zero_point), element
         finally:
             lib.functions["ReleaseTypeInfo"](kind)
 

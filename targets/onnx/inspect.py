@@ -6,6 +6,7 @@ any file of the host into a model (CVE-2026-27489, -34445, -28500).
 
 from __future__ import annotations
 
+import json
 import math
 import stat
 from collections import Counter
@@ -16,6 +17,7 @@ from typing import Any
 from edgeship.errors import InputError
 from edgeship.model import NAN, NAN_HINT
 from edgeship.runtime.manifest import TensorSpec
+from edgeship.runtime.onnxrt import QUANTIZED
 from edgeship.targets.onnx import shapes
 from edgeship.targets.shapes import open_hint
 
@@ -77,6 +79,7 @@ def describe(model: Any, path: Path) -> dict[str, Any]:
     held = {tensor.name for tensor in model.graph.initializer}
     inputs = [_spec(value, "input") for value in model.graph.input if value.name not in held]
     outputs = [spec for value in model.graph.output if (spec := _output(value)) is not None]
+    inputs, outputs = _scaled(model, inputs), _scaled(model, outputs)
     operators = Counter(
         node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
         for graph in graphs(model.graph)
@@ -219,6 +222,18 @@ def _spec(value: Any, what: str) -> TensorSpec:
             hint=open_hint(value.name, dims),
         )
     return TensorSpec(value.name, dtype, tuple(d or 1 for d in dims))
+
+
+def _scaled(model: Any, specs: list[TensorSpec]) -> list[TensorSpec]:
+    """With the scales that edgeship wrote into the metadata of a model with int8 inputs. Raises InputError."""
+    text = next((entry.value for entry in model.metadata_props if entry.key == QUANTIZED), "{}")
+    try:
+        scales = {name: (float(scale), int(zero)) for name, (scale, zero) in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"its metadata {QUANTIZED!r} is damaged: {error}") from error
+    return [
+        TensorSpec(s.name, s.dtype, s.shape, *scales[s.name]) if s.name in scales else s for s in specs
+    ]  # fmt: skip
 
 
 def _output(value: Any) -> TensorSpec | None:

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from edgeship.errors import UsageError
+from edgeship.targets.onnx import endpoints, parts, weights
 from edgeship.targets.onnx import graph as g
-from edgeship.targets.onnx import parts, weights
 from edgeship.targets.onnx.collect import before_clipping
 from edgeship.targets.scheme import Scheme
 
@@ -128,6 +128,9 @@ def quantize(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> tuple[Any,
     forget(made)
     short_names(made, known)
     notes = list(left.notes)
+    if scheme.endpoints == "int8":
+        floats = endpoints.narrow(made)
+        notes += [f"{name} stays float32: it is not quantized as a whole" for name in floats]
     if done := weights.shrink(made, per_channel=scheme.per_channel, keep=left.keep):
         notes.append(f"int8 weights, computed in float: {some(done)}")
     return made, tuple(notes)

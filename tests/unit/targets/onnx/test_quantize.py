@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeship.dataset import Dataset
-from edgeship.errors import UsageError
+from edgeship.errors import InputError, UsageError
 from edgeship.reporter import Reporter
 from edgeship.targets import answers, child, registry
 from edgeship.targets.base import Variant
@@ -277,3 +277,39 @@ def test_the_recipe_says_all_that_decides(tmp_path: Path) -> None:
     }  # fmt: skip
     assert Scheme.parse(steps["quantize"]["to"]) == Scheme("int8", "entropy", False, True, keep=("sum",))
     assert steps["quantize"]["weights"] == "int8 per tensor"
+
+
+def test_inputs_and_outputs_are_int8_where_they_are_asked_to_be(tmp_path: Path) -> None:
+    """ONNX has no place for the scale of an input: the engine reads it from the model's metadata."""
+    path, data = graphs.convolutional(tmp_path / "m.onnx"), graphs.data("x", (3, 8, 8))
+    variant = build(path, data, endpoints="int8")
+    specs = variant.inputs + variant.outputs
+    assert [(spec.name, spec.dtype) for spec in specs] == [("x", "int8"), ("y", "int8")]
+    assert all(spec.scale > 0 for spec in specs)
+    facts = ONNX.inspect(variant.path)
+    assert facts.inputs + facts.outputs == specs
+    model = graphs.load(variant.path)
+    model.metadata_props[-1].value = "[1]"
+    variant.path.with_name("damaged.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match=r"edgeship.quantized.* is damaged"):
+        ONNX.inspect(variant.path.with_name("damaged.onnx"))
+    assert quality(variant, path, data) > 20
+    for endpoints in ("default", "float32"):
+        plain = build(path, data, endpoints=endpoints)
+        assert {spec.dtype for spec in plain.inputs + plain.outputs} == {"float32"}
+        assert all(
+            np.allclose(a, b, atol=1e-5)
+            for a, b in zip(answers.of_variant(variant, data), answers.of_variant(plain, data), strict=True)
+        )
+
+
+def test_an_output_whose_parts_stay_in_float_is_not_made_int8(tmp_path: Path) -> None:
+    path, data = graphs.detector(tmp_path / "m.onnx"), graphs.data("x", (3, 8, 8))
+    variant = build(path, data, endpoints="int8")
+    assert (variant.inputs[0].dtype, variant.outputs[0].dtype) == ("int8", "float32")
+    assert any("output 'y' stays float32" in note for note in variant.notes)
+
+
+def test_only_int8_has_int8_inputs(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="dynamic has no int8 inputs"):
+        build(graphs.convolutional(tmp_path / "m.onnx"), None, "dynamic", endpoints="int8")
