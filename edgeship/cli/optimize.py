@@ -169,8 +169,12 @@ def _request(
 ) -> Request:  # fmt: skip
     import platformdirs
 
+    from edgeship.optimize import metrics
     from edgeship.optimize.search.candidate import Wish
     from edgeship.optimize.search.run import Request
+
+    if wanted := metric or (project.data.metric if project else None):
+        metrics.check_data(wanted, judged.labels, judged.targets)
 
     cache = platformdirs.user_cache_path("edgeship") / "variants" if project is None else project.state / "variants"
     return Request(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -24,6 +24,9 @@ from edgeship.optimize.paired import CONFIDENCE, interval, needed
 
 #: A class or slice of fewer samples is not judged by the bare figure where one sample would break the limit.
 FEW = 20
+
+#: With fewer samples that differ, the bootstrap knows too little: from four on it is wider than `at_least`.
+RARE = 4
 
 RESAMPLES = 2000
 SEED = 0
@@ -131,7 +134,10 @@ class Means:
         """See `Comparison`."""
         before, after = self.before[at], self.after[at]
         worse = 100 * ((after - before) if self.lower else (before - after))
-        return Drop(float(before.mean()), float(after.mean()), float(worse.mean()), mean_interval(worse), len(at))
+        value, bounds = float(worse.mean()), mean_interval(worse)
+        if np.count_nonzero(worse) < RARE:
+            bounds = at_least(value, bounds, len(at))
+        return Drop(float(before.mean()), float(after.mean()), value, bounds, len(at))
 
     def of_class(self, label: int, truth: NDArray[np.int32]) -> Drop | None:
         """Of the samples whose true class this is."""
@@ -175,7 +181,8 @@ class F1:
 
     def drop(self, at: Indices) -> Drop:
         """See `Comparison`."""
-        return self._pooled().drop(at)
+        drop = self._pooled().drop(at)
+        return replace(drop, interval=at_least(drop.value, drop.interval, len(at)))
 
     def of_class(self, label: int, truth: NDArray[np.int32]) -> Drop | None:
         """F1 of this class among all samples; its number of samples is that of the class."""
@@ -186,7 +193,8 @@ class F1:
         before, after = (float(values[at]) for values in everything)
         points = 100 * (drawn[:, 0, at] - drawn[:, 1, at])
         count = int((truth == label).sum())
-        return Drop(before, after, 100 * (before - after), percentiles(points, count), count)
+        value = 100 * (before - after)
+        return Drop(before, after, value, at_least(value, percentiles(points, count), count), count)
 
     @cached_property
     def _classes(self) -> NDArray[np.int32]:
@@ -231,6 +239,17 @@ def draws(at: Indices, resamples: int) -> list[Indices]:
     """Positions drawn with replacement, as many as there are; the same for the same length."""
     rng = np.random.default_rng(SEED)
     return [at[rng.integers(0, len(at), len(at))] for _ in range(resamples)]
+
+
+def at_least(value: float, bounds: tuple[float, float], samples: int) -> tuple[float, float]:
+    """An interval of points that is no narrower than what samples without any difference leave open.
+
+    Where no sample of n differs, resamples do not differ either, and the bootstrap is sure of what it cannot know. The
+    score interval of such a sample is ± z² / (n + z²) (see `paired.interval`), of right answers; one sample moves F1 or
+    a share about as far.
+    """
+    low, high = (100 * bound for bound in interval(0, 0, samples))
+    return min(bounds[0], value + low), max(bounds[1], value + high)
 
 
 def mean_interval(values: Double) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from edgeship import child
 from edgeship.child import GIB, Limits
 from edgeship.errors import InputError, UsageError
 from edgeship.optimize.answers import Answers
-from edgeship.optimize.drops import Comparison, Double, Drop, Indices, Means, percentiles
+from edgeship.optimize.drops import Comparison, Double, Drop, Indices, Means, at_least, percentiles
 
 #: Resamples of a metric that gives one number: each costs two calls.
 RESAMPLES = 200
@@ -55,7 +55,8 @@ class Numbers:
         values = self.taken[at.tobytes()]
         points = 100 * (values[:, 0] - values[:, 1])
         before, after = map(float, values[0])
-        return Drop(before, after, float(points[0]), percentiles(points[1:], len(at)), len(at))
+        value = float(points[0])
+        return Drop(before, after, value, at_least(value, percentiles(points[1:], len(at)), len(at)), len(at))
 
     def of_class(self, label: int, truth: NDArray[np.int32]) -> Drop | None:  # noqa: ARG002 - as the others
         """A number for the samples of one class alone is another metric: none."""

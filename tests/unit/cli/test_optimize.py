@@ -71,6 +71,8 @@ def test_nothing_within_the_budget_is_exit_6_with_the_nearest_miss(folder: Path)
         (("--profile", "raspberry-pi-5", "--data", "data.npz", "--max-size", "-3"), 2, "--max-size '-3'"),
         (("--profile", "raspberry-pi-5", "--data", "data.npz", "--format", "tensorrt"), 2, "'tensorrt'"),
         (("--profile", "raspberry-pi-5", "--data", "data.npz", "--output", "data.npz"), 2, "data.npz"),
+        (("--profile", "raspberry-pi-5", "--data", "data.npz", "--metric", "accuracy"), 2, "metric 'accuracy'"),
+        (("--profile", "raspberry-pi-5", "--data", "data.npz", "--metric", "mae"), 2, "mae needs targets"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_before_anything_is_built(

@@ -98,10 +98,24 @@ def test_one_sample_of_a_few_does_not_fail_a_class(
 
 def test_a_few_samples_of_a_figure_are_never_a_proof() -> None:
     drop = Means(np.full(FEW - 1, 0.5), np.full(FEW - 1, 0.5)).drop(all_of(FEW - 1))
-    assert drop.interval == (0.0, 0.0)
-    assert not drop.proves(1.0)
-    assert drop.needed(1.0) == FEW
-    assert Means(np.full(FEW, 0.5), np.full(FEW, 0.5)).drop(all_of(FEW)).proves(1.0)
+    assert not drop.proves(50.0)
+    assert drop.needed(50.0) == FEW
+    assert Means(np.full(FEW, 0.5), np.full(FEW, 0.5)).drop(all_of(FEW)).proves(50.0)
+
+
+def test_samples_that_do_not_differ_are_no_proof_that_none_does() -> None:
+    """As sure as for right and wrong answers, whatever the figure."""
+    n = 200
+    tango = RightWrong(np.ones(n, bool), np.ones(n, bool)).drop(all_of(n)).interval
+    assert tango[1] == pytest.approx(100 * 3.8415 / (n + 3.8415), abs=0.01)
+    assert Means(np.ones(n), np.ones(n)).drop(all_of(n)).interval == pytest.approx(tango)
+    truth = (np.arange(n) % 4).astype(np.int32)
+    same = F1(truth, truth.astype(np.intp), truth.astype(np.intp))
+    assert same.drop(all_of(n)).interval == pytest.approx(tango)
+    assert not same.drop(all_of(n)).proves(1.0)
+    other = truth.astype(np.intp).copy()
+    other[::10] = (other[::10] + 1) % 4
+    assert F1(truth, truth.astype(np.intp), other).drop(all_of(n)).interval[0] > 5.0
 
 
 def test_needed_is_about_the_number_that_proves_it() -> None:

@@ -154,7 +154,7 @@ def test_mean_average_precision_as_a_metric_of_ones_own(folder: Path) -> None:
     specs = [TensorSpec("boxes", "float32", (6, 4)), TensorSpec("scores", "float32", (6, 2))]
 
     class Budget:
-        max_drop, max_class_drop, max_slice_drop = 60.0, 60.0, 90.0
+        max_drop, max_class_drop, max_slice_drop = 60.0, 60.0, 60.0
 
     even = {"even": np.arange(len(boxes)) % 2 == 0}
     both = Answers([boxes, scores], [boxes + np.float32(1.0), half], specs, None, objects, even)
@@ -166,7 +166,7 @@ def test_mean_average_precision_as_a_metric_of_ones_own(folder: Path) -> None:
     assert verdict.worst_slice is not None
     assert (verdict.worst_slice.name, verdict.worst_slice.drop) == ("even", 100.0)
     assert not verdict.passed
-    assert 'worst slice "even": −100.0 of 90.0 allowed, n=10' in verdict.summary
+    assert 'worst slice "even": −100.0 of 60.0 allowed, n=10' in verdict.summary
 
 
 def test_boxes_elsewhere_are_not_found(folder: Path) -> None:
