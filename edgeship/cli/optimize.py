@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgeship.dataset import Dataset
     from edgeship.deploy.device import Device
     from edgeship.model import ModelFacts
+    from edgeship.optimize.search.candidate import Wish
     from edgeship.optimize.search.latency import Stopwatch
     from edgeship.optimize.search.pick import Budget
     from edgeship.optimize.search.run import Found, Request
@@ -40,6 +41,8 @@ _PRECISIONS = ["float32", "float16", "dynamic", "int8-weights", "int8", "int16x8
 @click.option("--precision", "precisions", multiple=True, type=click.Choice(_PRECISIONS),
               help="Try only this; may be repeated.")  # fmt: skip
 @click.option("--format", "formats", multiple=True, metavar="FORMAT", help="Try only tflite or onnx; may be repeated.")
+@click.option("--prune", "prunes", multiple=True, type=click.FloatRange(1, min_open=True), metavar="TIMES",
+              help="Try also the Keras model pruned to so many times less arithmetic; may be repeated.")  # fmt: skip
 @click.option("--max-drop", type=float, default=None, metavar="POINTS",
               help="Points of the metric that may be lost; 1.0, or the project's.")  # fmt: skip
 @click.option("--max-class-drop", type=float, default=None, metavar="POINTS",
@@ -59,10 +62,10 @@ _PRECISIONS = ["float32", "float16", "dynamic", "int8-weights", "int8", "int16x8
 @with_output
 def optimize(
     out: Output, model: Path, data: Path | None, evaluation: Path | None, board: str | None,
-    device: str | None, precisions: tuple[str, ...], formats: tuple[str, ...], max_drop: float | None,
-    max_class_drop: float | None, max_slice_drop: float | None,
-    max_latency: str | None, max_size: str | None, metric: str | None, strict: bool, jobs: int | None,
-    output: Path | None, stated: tuple[str, ...],
+    device: str | None, precisions: tuple[str, ...], formats: tuple[str, ...], prunes: tuple[float, ...],
+    max_drop: float | None, max_class_drop: float | None, max_slice_drop: float | None, max_latency: str | None,
+    max_size: str | None, metric: str | None, strict: bool, jobs: int | None, output: Path | None,
+    stated: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Search the best variant of a model that meets a budget.
 
@@ -74,6 +77,7 @@ def optimize(
     from edgeship import config, dataset, profile
     from edgeship.errors import GateError, UsageError
     from edgeship.optimize.search import save
+    from edgeship.optimize.search.candidate import Wish
     from edgeship.targets import registry
 
     project = None if config.find() is None else config.load()
@@ -91,9 +95,7 @@ def optimize(
         for doubt in dataset.doubts(calibration, judged):
             out.say(doubt)
     save.check_folder(folder)
-    request = _request(
-        project, source, chosen, calibration, judged, budget, formats=formats, precisions=precisions, metric=metric
-    )
+    request = _request(project, source, chosen, calibration, judged, budget, Wish(formats, precisions, prunes), metric)
     found = _search(out, request, jobs, project, known)
     saved = save.write(found, folder)
     _show(out, found, saved)
@@ -165,12 +167,11 @@ def _data(
 
 def _request(
     project: Project | None, source: ModelFacts, chosen: Any, calibration: Dataset | None, judged: Dataset,
-    budget: Budget, *, formats: tuple[str, ...], precisions: tuple[str, ...], metric: str | None,
+    budget: Budget, wish: Wish, metric: str | None,
 ) -> Request:  # fmt: skip
     import platformdirs
 
     from edgeship.optimize import metrics
-    from edgeship.optimize.search.candidate import Wish
     from edgeship.optimize.search.run import Request
 
     if wanted := metric or (project.data.metric if project else None):
@@ -178,7 +179,7 @@ def _request(
 
     cache = platformdirs.user_cache_path("edgeship") / "variants" if project is None else project.state / "variants"
     return Request(
-        source, chosen, calibration, judged, budget, cache, Wish(formats, precisions),
+        source, chosen, calibration, judged, budget, cache, wish,
         metric or (project.data.metric if project else None),
         (tuple(project.model.labels) if project else ()) or judged.classes,
     )  # fmt: skip
@@ -248,7 +249,13 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
     ]
     if picked is not None and picked.candidate.scheme.keep:
         pairs.append(("in float", report.kept_layers(found, picked)))
-    files = [("model", saved.model), ("recipe", saved.recipe), ("report", saved.report), ("data", saved.data)]
+    files = [
+        ("model", saved.model),
+        ("recipe", saved.recipe),
+        ("report", saved.report),
+        ("data", saved.data),
+        ("pruned", saved.pruned),
+    ]
     pairs += [(name, str(path)) for name, path in files if path is not None]
     data = report.encode(found) | {"files": {name: None if path is None else str(path) for name, path in files}}
     table = Table(list(rows[0]), [list(row.values()) for row in rows]) if rows else Lines([])

@@ -89,4 +89,4 @@ class Optimize(Record):
     not_tried: list[NotTried]
     sensitivity: dict[str, list[LayerCost]]
     seconds: float
-    files: dict[str, str | None] = Field(description="model, recipe, report, data")
+    files: dict[str, str | None] = Field(description="model, recipe, report, data, pruned")

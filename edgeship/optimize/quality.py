@@ -102,6 +102,7 @@ class Verdict:
 def check(
     facts: ModelFacts, variant: Variant, evaluation: Dataset, budget: AccuracyBudget, *, threads: int = 1,
     reporter: Reporter | None = None, metric: str | None = None, labels: Sequence[str] = (),
+    start: ModelFacts | None = None,
 ) -> Verdict:  # fmt: skip
     """Measure a variant against its source and judge it.
 
@@ -114,6 +115,8 @@ def check(
         reporter: is told what the engine has to say.
         metric: a name that `metrics.known` takes; None: what the data allows.
         labels: names of the classes.
+        start: the model that the variant was converted from, where a training lies between it and the source: the
+            numeric gate compares with this one, the budget with the source.
 
     Raises:
         UsageError: an unknown metric, or the data lacks what it needs.
@@ -129,7 +132,9 @@ def check(
         expected, given, variant.outputs, evaluation.labels, evaluation.targets, evaluation.slices, evaluation.inputs
     )
     verdict = decide(metric, both, budget, labels)
-    return gated(verdict, numeric.judge(expected, given, variant.outputs, numeric.kind_of(facts, variant)))
+    start = start or facts
+    exact = expected if start is facts else registry.source_answers(start, variant, evaluation, reporter)
+    return gated(verdict, numeric.judge(exact, given, variant.outputs, numeric.kind_of(start, variant)))
 
 
 def gated(verdict: Verdict, gate: GateVerdict) -> Verdict:

@@ -19,20 +19,22 @@ class Candidate:
     format: str
     scheme: Scheme
     why: str = ""  # where it came from, in words
+    pruned: float = 1.0  # how many times less arithmetic the model that it starts from has; 1: the source itself
 
     @property
     def name(self) -> str:
-        """For people: `tflite int8 percentile`."""
-        return f"{self.format} {self.scheme.name}"
+        """For people: `tflite int8 percentile`, `pruned 1.5 × tflite int8`."""
+        before = "" if self.pruned == 1 else f"pruned {self.pruned:g} × "
+        return f"{before}{self.format} {self.scheme.name}"
 
     @property
-    def family(self) -> tuple[str, str, int]:
-        """Candidates of one family are alike in size and speed: format, precision, layers kept in float."""
-        return self.format, self.scheme.precision, len(self.scheme.keep)
+    def family(self) -> tuple[str, str, int, float]:
+        """Candidates of one family are alike in size and speed: format, precision, layers kept in float, pruning."""
+        return self.format, self.scheme.precision, len(self.scheme.keep), self.pruned
 
     def mixed(self, keep: Sequence[str], why: str) -> Candidate:
         """The same with these layers in float."""
-        return Candidate(self.format, replace(self.scheme, keep=tuple(sorted(keep))), why)
+        return replace(self, scheme=replace(self.scheme, keep=tuple(sorted(keep))), why=why)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Wish:
 
     formats: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
+    prune: tuple[float, ...] = ()  # also the model with so many times less arithmetic, pruned and fine-tuned
 
 
 def first(
@@ -77,7 +80,9 @@ def first(
             if (reason := targets[name].reachable(source.format, precision)) is not None:
                 refused.append(Refusal(f"{name} {precision}", reason))
                 continue
-            out += [Candidate(name, scheme, _why(profile, precision)) for scheme in schemes(precision, source)]
+            for pruned in (1.0, *wish.prune):
+                why = _why(profile, precision)
+                out += [Candidate(name, scheme, why, pruned) for scheme in schemes(precision, source)]
     if not out:
         reasons = "; ".join(f"{r.name}: {r.why}" for r in refused)
         raise UsageError(

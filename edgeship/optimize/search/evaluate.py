@@ -37,7 +37,8 @@ class Limits:
 class Job:
     """What to build and how to judge it; goes to another process."""
 
-    source: ModelFacts
+    source: ModelFacts  # what the candidate is judged against
+    start: ModelFacts  # what it is built from: the source, or what pruning made of it
     candidate: Candidate
     calibration: Stored | None
     evaluation: Stored
@@ -78,17 +79,18 @@ def build(job: Job) -> Variant:
     """The candidate's variant. Raises ConversionError, InputError, UsageError."""
     target = registry.target(job.candidate.format)
     data = None
-    if needs_calibration(job.source, job.candidate.scheme) and job.calibration is not None:
+    if needs_calibration(job.start, job.candidate.scheme) and job.calibration is not None:
         data = job.calibration.load()
-    return target.build(job.source, job.candidate.scheme, data, job.folder, Reporter())
+    return target.build(job.start, job.candidate.scheme, data, job.folder, Reporter())
 
 
 def judge(job: Job, variant: Variant) -> Verdict:
     """The check on `job.samples` of the evaluation data. Raises ConversionError, InputError, UsageError."""
     evaluation = job.evaluation.load().take(job.samples, SEED)
     return quality.check(
-        job.source, variant, evaluation, job.limits, threads=job.threads, metric=job.metric, labels=job.labels
-    )
+        job.source, variant, evaluation, job.limits, threads=job.threads, metric=job.metric, labels=job.labels,
+        start=job.start,
+    )  # fmt: skip
 
 
 def work(job: Job) -> Outcome:

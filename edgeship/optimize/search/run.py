@@ -15,8 +15,10 @@ from typing import Any
 
 from edgeship.bench import units
 from edgeship.dataset import Dataset
-from edgeship.errors import ConversionError, EdgeshipError
+from edgeship.errors import ConversionError, EdgeshipError, UsageError
 from edgeship.model import ModelFacts
+from edgeship.optimize.prune.make import prune
+from edgeship.optimize.prune.plan import Plan
 from edgeship.optimize.quality import Verdict
 from edgeship.optimize.search import halving, mixed, pick, store
 from edgeship.optimize.search.candidate import Candidate, Refusal, Wish, first
@@ -24,6 +26,7 @@ from edgeship.optimize.search.evaluate import SEED, Job, Limits, Outcome, work
 from edgeship.optimize.search.latency import Stopwatch
 from edgeship.optimize.search.pick import Budget, Pick, Row
 from edgeship.optimize.search.sensitivity import Cost, rank
+from edgeship.optimize.tuning.keeping import Tuned
 from edgeship.profile import Profile
 from edgeship.reporter import Reporter, Step
 from edgeship.targets import registry
@@ -71,6 +74,7 @@ class Found:
     tried: tuple[Tried, ...]
     refused: tuple[Refusal, ...]
     costs: Mapping[str, tuple[Cost, ...]] = field(default_factory=dict)  # candidate's name -> layers by cost
+    pruned: Mapping[float, Tuned] = field(default_factory=dict)  # how many times less arithmetic -> the Keras model
     seconds: float = 0.0
 
 
@@ -89,6 +93,8 @@ class Search:
         self._last: dict[Candidate, Outcome] = {}
         self._gone: dict[Candidate, str] = {}
         self._costs: dict[str, tuple[Cost, ...]] = {}
+        self._pruned: dict[float, Tuned] = {}
+        self._starts = {1.0: request.source}  # how many times less arithmetic -> the model
 
     def run(self) -> Found:
         """Search.
@@ -100,6 +106,7 @@ class Search:
         begun = time.monotonic()
         request = self._request
         candidates, refused = first(request.profile, request.source, registry.targets(), request.wish)
+        self._prune()
         self._store()
         sizes = halving.rounds(len(request.evaluation))
         alive = self._uncalibrated(list(candidates))
@@ -113,9 +120,24 @@ class Search:
         decided = pick.choose(
             rows, request.budget, arch=request.profile.hardware.arch, precisions=request.profile.build.precisions
         )
-        return Found(request, decided, self._tell(rows, decided), refused, self._costs, time.monotonic() - begun)
+        seconds = time.monotonic() - begun
+        return Found(request, decided, self._tell(rows, decided), refused, self._costs, self._pruned, seconds)
 
     # ── the rounds ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _prune(self) -> None:
+        """The pruned models, fine-tuned on the calibration data, one after the other."""
+        request = self._request
+        for speedup in request.wish.prune:
+            step = Step("prune", f"{speedup:g} ×")
+            self._reporter.started(step)
+            if request.calibration is None:
+                raise UsageError("there is no data to fine-tune a pruned model on", hint="--data")
+            tuned = prune(request.source, Plan(speedup=speedup), request.calibration, request.folder, self._reporter)
+            self._pruned[speedup] = tuned
+            self._starts[speedup] = registry.inspect(tuned.path)
+            before, after = request.source.parameters, self._starts[speedup].parameters
+            self._reporter.finished(step, f"{before:,} → {after:,} parameters" if before and after else "")
 
     def _store(self) -> None:
         """Samples to where all processes find them, and the source's own answers, for all rounds at once."""
@@ -123,7 +145,8 @@ class Search:
         step = Step("prepare")
         self._reporter.started(step)
         sizes = halving.rounds(len(request.evaluation))
-        registry.prepare(request.source, [request.evaluation.take(n, SEED) for n in sizes], request.folder)
+        for start in self._starts.values():
+            registry.prepare(start, [request.evaluation.take(n, SEED) for n in sizes], request.folder)
         self._evaluation = store.put(request.evaluation, request.folder)
         self._calibration = None if request.calibration is None else store.put(request.calibration, request.folder)
         data = "none" if request.calibration is None else f"{len(request.calibration):,}"
@@ -144,8 +167,8 @@ class Search:
         jobs: dict[Future[Outcome], Candidate] = {}
         for candidate in candidates:
             job = Job(
-                self._request.source, candidate, self._calibration, self._evaluation, samples, self._request.limits,
-                self._request.folder, self._request.metric, self._request.labels,
+                self._request.source, self._starts[candidate.pruned], candidate, self._calibration, self._evaluation,
+                samples, self._request.limits, self._request.folder, self._request.metric, self._request.labels,
             )  # fmt: skip
             self._reporter.started(Step(STEP, candidate.name))
             jobs[self._executor.submit(work, job)] = candidate
@@ -202,7 +225,7 @@ class Search:
         request = self._request
         assert request.calibration is not None
         try:
-            costs = rank(request.source, candidate, request.calibration, request.folder, self._reporter)
+            costs = rank(self._starts[candidate.pruned], candidate, request.calibration, request.folder, self._reporter)
         except ConversionError as error:  # the search has a result without it
             self._reporter.note(f"no mixed precision from {candidate.name}: {str(error).splitlines()[0]}")
             return ()

@@ -26,6 +26,7 @@ class Saved:
     recipe: Path | None
     report: Path
     data: Path
+    pruned: Path | None = None  # the Keras model that the pick was converted from; its recipe lies beside it
 
 
 def check_folder(folder: Path) -> None:
@@ -42,13 +43,17 @@ def write(found: Found, folder: Path) -> Saved:
     """Write them. A file appears whole or not at all. Raises UsageError where one cannot be written."""
     check_folder(folder)
     row = found.pick.row
-    model = recipe = None
+    model = recipe = pruned = None
     try:
         if row is not None:
             model = folder / f"{found.request.source.path.stem}.{name_of(row)}.{row.variant.format}"
             recipe = folder / f"{model.name}.recipe.json"
             _put(model, lambda path: shutil.copyfile(row.variant.path, path))
             _put(recipe, lambda path: shutil.copyfile(row.variant.recipe_path, path))
+            if (tuned := found.pruned.get(row.candidate.pruned)) is not None:
+                pruned = folder / f"{found.request.source.path.stem}.pruned.keras"
+                _put(pruned, lambda path: shutil.copyfile(tuned.path, path))
+                _put(folder / f"{pruned.name}.recipe.json", lambda path: shutil.copyfile(tuned.recipe_path, path))
         page, data = folder / REPORT, folder / DATA
         text = json.dumps(report.encode(found), indent=1, allow_nan=False) + "\n"
         _put(page, lambda path: path.write_text(report.html(found), encoding="utf-8"))
@@ -57,13 +62,14 @@ def write(found: Found, folder: Path) -> Saved:
         raise UsageError(
             f"{error.filename or folder}: {error.strerror or error}", hint="free some room, or another --output FOLDER"
         ) from error
-    return Saved(model, recipe, page, data)
+    return Saved(model, recipe, page, data, pruned)
 
 
 def name_of(row: Row) -> str:
     """The part of a file name that tells the variant: `int8`, `int8-mixed`."""
     scheme = row.candidate.scheme
-    return scheme.precision + ("-mixed" if scheme.keep else "")
+    pruned = "pruned-" if row.candidate.pruned != 1 else ""
+    return pruned + scheme.precision + ("-mixed" if scheme.keep else "")
 
 
 def _put(path: Path, make: Callable[[Path], object]) -> None:

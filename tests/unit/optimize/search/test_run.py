@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from edgeship import profile
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError
-from edgeship.optimize.search import report, save
+from edgeship.optimize.search import report, run, save
 from edgeship.optimize.search.candidate import Wish
 from edgeship.optimize.search.latency import Latency
 from edgeship.optimize.search.pick import Budget
@@ -188,3 +188,34 @@ def test_a_candidate_that_fails_stops_nothing(inlined: None, tmp_path: Path, mon
     assert found.pick.row.candidate.scheme.precision != "int8"
     assert {t.status for t in found.tried if t.candidate.scheme.precision == "int8"} == {"failed"}
     assert "no kernel for &lt;script&gt;" in report.html(found)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What pruning gives: here the same model under another name."""
+
+    path: Path
+    recipe_path: Path
+
+
+def test_a_pruned_model_is_tried_too_and_judged_against_the_source(
+    inlined: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(tmp_path)
+    smaller = tiny_tflite(tmp_path / "smaller.tflite", "float32", bad=True).path
+    (tmp_path / "recipe").write_text("{}")
+    monkeypatch.setattr(run, "prune", lambda *_: Pruned(smaller, tmp_path / "recipe"))
+    found = search(replace(asked, wish=replace(asked.wish, prune=(2.0,))))
+    names = {t.candidate.name: t.status for t in found.tried}
+    assert names["pruned 2 × tflite float32"] == "over"  # its classes are turned: the budget compares with the source
+    assert names["tflite int8"] == "pick"
+    row = next(t.row for t in found.tried if t.candidate.name == "pruned 2 × tflite float32")
+    assert row is not None
+    assert row.verdict.gate is not None
+    assert row.verdict.gate.passed, "the numeric gate compares with the pruned model itself"
+    wide = search(replace(asked, budget=Budget(200.0, 200.0), wish=Wish(("tflite",), ("float32",), (2.0,))))
+    assert wide.pick.row is not None
+    saved = save.write(replace(wide, pick=replace(wide.pick, row=row)), tmp_path / "out")
+    assert saved.pruned == tmp_path / "out" / "m.pruned.keras"
+    assert (tmp_path / "out" / "m.pruned.keras.recipe.json").read_text() == "{}"
+    assert saved.model == tmp_path / "out" / "m.pruned-float32.tflite"
