@@ -65,6 +65,12 @@ def describe(structure: Structure, given: Shapes = MappingProxyType({})) -> dict
             operators[f"custom {custom}" if code == _CUSTOM else names.get(code, f"builtin {code}")] += 1
     weights = weigh(structure)
     notes = [] if structure.signatures else ["the file has no signature: inputs and outputs go by their tensors' names"]
+    state = stateful(structure)
+    if state:
+        notes.append(
+            f"it keeps state from one run to the next ({', '.join(state[:3])}{', …' * (len(state) > 3)}): "
+            "what it answers depends on what it was asked before"
+        )
     check_names(given, [name for name, _ in signature.inputs])
     inputs = [
         _spec(name, _chosen(name, graph.tensors[i], given), batch_may_be_open=True) for name, i in signature.inputs
@@ -81,6 +87,7 @@ def describe(structure: Structure, given: Shapes = MappingProxyType({})) -> dict
         "details": {
             "subgraphs": len(structure.subgraphs), "signature": signature.key if structure.signatures else None,
             "left_in_float": weights.largest_floats, "float16_share": weights.half_share,
+            "state": state,
             **({"shapes": {name: list(shape) for name, shape in given.items()}} if given else {}),
         },
     }  # fmt: skip
@@ -91,6 +98,15 @@ def _chosen(name: str, tensor: Tensor, given: Shapes) -> Tensor:
         return tensor
     declared = [-1 if axis in tensor.open_axes else d for axis, d in enumerate(tensor.shape)]
     return replace(tensor, shape=tuple(fitted(name, declared, given[name])), open_axes=(), open_at=())
+
+
+def stateful(structure: Structure) -> list[str]:
+    """Names of the tensors that outlive a run: variables of recurrent operators, and resources."""
+    out: list[str] = []
+    for graph in structure.subgraphs:
+        read = {i for operator in graph.operators for i in operator.inputs if i >= 0}
+        out += [t.name for i, t in enumerate(graph.tensors) if i in read and (t.variable or t.dtype == "resource")]
+    return list(dict.fromkeys(out))
 
 
 def default_signature(structure: Structure) -> Signature:

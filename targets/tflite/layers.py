@@ -14,6 +14,7 @@ from edgeship.targets.tflite.inspect import builtin_names
 from edgeship.targets.tflite.plan import scope, weights
 from edgeship.targets.tflite.prepare import ready
 from edgeship.targets.tflite.reader import Structure, read
+from edgeship.targets.tflite.runnable import runnable
 
 _STEP = "edgeship.targets.tflite.layers"
 
@@ -29,6 +30,7 @@ def layers(path: Path) -> tuple[Layer, ...]:
 
     Raises:
         InputError: it is damaged.
+        ConversionError: it keeps state, or the interpreter cannot run it.
     """
     with child.workspace() as work:
         found = child.run(
@@ -39,7 +41,7 @@ def layers(path: Path) -> tuple[Layer, ...]:
 
 def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa: ARG001 - the shape of every step
     """{"layers": of the file at `request["path"]`}."""
-    structure = read(ready(Path(request["path"]).read_bytes()))
+    structure = read(ready(runnable(Path(request["path"]).read_bytes())[0]))
     return {"layers": [layer.encode() for layer in describe(structure)]}
 
 

@@ -15,13 +15,11 @@ from edgeship.errors import ConversionError
 from edgeship.targets import feed
 from edgeship.targets.scheme import Scheme
 from edgeship.targets.tflite import calibrate, layers, plan, quantize
-from edgeship.targets.tflite.freeze import freeze
 from edgeship.targets.tflite.half import halve
 from edgeship.targets.tflite.inspect import default_signature, describe
-from edgeship.targets.tflite.loops import updated
 from edgeship.targets.tflite.prepare import ready
 from edgeship.targets.tflite.reader import read
-from edgeship.targets.tflite.shapes import close
+from edgeship.targets.tflite.runnable import runnable
 
 
 def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -35,12 +33,12 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         Facts of the result (`inspect.describe`), with "fixed": dimensions that were open; "kept_share": of the elements
         of all weight matrices, those of the layers that were to stay in float; "decided": what people should know.
     """
-    data, fixed = close(Path(request["path"]).read_bytes())
-    data = updated(freeze(data))
+    data, fixed, decided = runnable(Path(request["path"]).read_bytes())
     scheme = Scheme.parse(request["scheme"])
-    kept, decided = 0.0, list[str]()
+    kept = 0.0
     if scheme.precision != request["from"]:
-        data, kept, decided = _quantized(ready(data), scheme, request["samples"])
+        data, kept, remarks = _quantized(ready(data), scheme, request["samples"])
+        decided += remarks
     (folder / "model.tflite").write_bytes(data)
     return {**describe(read(data)), "fixed": fixed, "kept_share": kept, "decided": decided}
 

@@ -22,8 +22,9 @@ def steps(source: ModelFacts) -> Sequence[Mapping[str, Any]]:
 
 
 def _moving(source: ModelFacts) -> bool:
-    """Whether the file may leave shapes open, or work them out while it runs."""
-    return source.open_shapes or not source.operators.keys().isdisjoint({"SHAPE", "WHILE"})
+    """Whether the file may leave shapes open, work them out while it runs, or keep state."""
+    changed = {"SHAPE", "WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN"}
+    return source.open_shapes or not source.operators.keys().isdisjoint(changed)
 
 
 def as_is(source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:

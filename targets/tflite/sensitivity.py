@@ -15,11 +15,10 @@ from edgeship.targets import feed
 from edgeship.targets.scheme import Scheme
 from edgeship.targets.sensitivity import relative_error
 from edgeship.targets.tflite import calibrate, layers, plan, quantize
-from edgeship.targets.tflite.freeze import freeze
 from edgeship.targets.tflite.inspect import default_signature
 from edgeship.targets.tflite.prepare import ready
 from edgeship.targets.tflite.reader import Signature, read
-from edgeship.targets.tflite.shapes import close
+from edgeship.targets.tflite.runnable import runnable
 
 Array = NDArray[Any]
 
@@ -35,7 +34,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
     Returns:
         {"layers": [`base.Layer` with its "error"]} in the order of the file.
     """
-    data = ready(freeze(close(Path(request["path"]).read_bytes())[0]))
+    data = ready(runnable(Path(request["path"]).read_bytes())[0])
     structure = read(data)
     signature = default_signature(structure)
     scheme = replace(Scheme.parse(request["scheme"]), keep=(), endpoints="float32")

@@ -11,6 +11,7 @@
     tapped(path)      x [1, 12] -> dense, an output that ELU reads too -> dense
     divided(path)     x [1, 12] / its largest value, 0 where that is 0 -> dense
     looped(path)      x [5, 1, 4] -> a WHILE that puts 2 · x[t] into a list as Keras' recurrent layers do
+    recurrent(path)   x [1, 5, 4] -> UNIDIRECTIONAL_SEQUENCE_RNN or _LSTM, whose state outlives a run
 Each returns its path. `samples(n)` are inputs of the first three: float32 [n, 1, 12].
 """
 
@@ -268,6 +269,38 @@ def looped(path: Path) -> Path:
     joined = body.tensor("joined", (steps, 1, 4))
     body.operator("CONCATENATION", [parts[0], value, parts[1]], [joined], "Concatenation", axis=0)
     return file.write(path, [([x], [out[1]]), (test, [more]), ([t, so_far, rows], [following, joined, rows])])
+
+
+def recurrent(path: Path, kind: str = "RNN", *, steps: int = 5, tied: bool = False) -> Path:
+    """A recurrent operator with variable tensors, fused as converters write it; `kind` is RNN or LSTM.
+
+    `tied`: an LSTM with peepholes, which few tools know.
+    """
+    rng, file = np.random.default_rng(10), File()
+    g = file.graph()
+    x, out = g.tensor("x", (1, steps, 4)), g.tensor("out", (1, steps, 6))
+    gates = 1 if kind == "RNN" else 4
+
+    def made(name: str, columns: int) -> list[int]:
+        return [g.tensor(f"{name}{i}", (6, columns), _weights(rng, 6, columns)) for i in range(gates)]
+
+    into, again = made("into", 4), made("again", 6)
+    bias = [g.tensor(f"bias{i}", (6,), rng.normal(size=6) / 4) for i in range(gates)]
+    state = g.tensor("state", (1, 6), variable=True)
+    if kind == "RNN":
+        inputs = [x, *into, *again, *bias, state]
+        g.operator(
+            "UNIDIRECTIONAL_SEQUENCE_RNN", inputs, [out], "SequenceRNN", timeMajor=False, fusedActivationFunction=4
+        )  # fmt: skip
+    else:
+        peepholes = [g.tensor(f"peep{i}", (6,), np.ones(6)) if tied else -1 for i in range(3)]
+        cell = g.tensor("cell", (1, 6), variable=True)
+        inputs = [x, *into, *again, *peepholes, *bias, -1, -1, state, cell, -1, -1, -1, -1]
+        g.operator(
+            "UNIDIRECTIONAL_SEQUENCE_LSTM", inputs, [out], "UnidirectionalSequenceLSTM", timeMajor=False,
+            fusedActivationFunction=4, cellClip=0.0, projClip=0.0,
+        )  # fmt: skip
+    return file.write(path, [([x], [out])])
 
 
 def shaped(path: Path) -> Path:

@@ -25,6 +25,7 @@ from tests.simulators.tflite_graphs import (
     looped,
     matmul,
     mlp,
+    recurrent,
     samples,
     shaped,
     tapped,
@@ -306,3 +307,41 @@ def test_a_loop_that_collects_its_answers_runs(tmp_path: Path) -> None:
     assert np.allclose(got, 2 * x, atol=1e-6)
     assert "DYNAMIC_UPDATE_SLICE" in TFLITE.inspect(variant.path).operators
     assert [step["do"] for step in variant.recipe.steps] == ["fix-shapes"]
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM"])
+@pytest.mark.parametrize("precision", ["float32", "float16", "dynamic", "int8"])
+def test_a_recurrent_operator_with_state_answers_every_request_alike(
+    tmp_path: Path, kind: str, precision: str
+) -> None:  # fmt: skip
+    """Fused, its state outlives a run: LiteRT refuses it, and other runtimes answer rightly the first time only."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = recurrent(tmp_path / "m.tflite", kind)
+    facts = TFLITE.inspect(path)
+    assert "state" in facts.details["state"]
+    assert any("keeps state from one run to the next" in note for note in facts.notes)
+    x = np.random.default_rng(0).normal(size=(64, 1, 5, 4)).astype(np.float32)
+    fused = Interpreter(model_content=path.read_bytes())
+    fused.allocate_tensors()
+    wanted = []
+    for sample in x:
+        fused.reset_all_variables()
+        fused.set_tensor(fused.get_input_details()[0]["index"], sample)
+        fused.invoke()
+        wanted.append(fused.get_tensor(fused.get_output_details()[0]["index"]))
+    variant = build(path, Scheme(precision), Dataset({"x": x}))
+    (got,) = answers.of_variant(variant, Dataset({"x": x}))
+    worst = {"float32": 1e-6, "float16": 2e-3, "dynamic": 0.03, "int8": 0.08}[precision]
+    assert np.abs(np.stack(wanted) - got).max() < worst
+    assert variant.int8_share == (1.0 if precision in ("dynamic", "int8") else 0.0)
+    assert any("every run begins at a state of zero" in note for note in variant.notes)
+
+
+@pytest.mark.parametrize(("steps", "tied"), [(5, True), (1, False)])
+def test_state_that_cannot_be_taken_away_is_refused_with_the_way_out(tmp_path: Path, steps: int, tied: bool) -> None:
+    """Peepholes, which are not unrolled; and a single step, whose state is what it is for."""
+    path = recurrent(tmp_path / "m.tflite", "LSTM", steps=steps, tied=tied)
+    with pytest.raises(ConversionError, match=r"keeps state from one run to the next \(state, cell\)") as caught:
+        build(path, Scheme("dynamic"))
+    assert "unroll=True" in str(caught.value.hint)
