@@ -120,8 +120,15 @@ class Search:
         decided = pick.choose(
             rows, request.budget, arch=request.profile.hardware.arch, precisions=request.profile.build.precisions
         )
+        if not rows and (why := self._one_reason()):
+            decided = replace(decided, reason=f"{decided.reason}: {why}")
         seconds = time.monotonic() - begun
         return Found(request, decided, self._tell(rows, decided), refused, self._costs, self._pruned, seconds)
+
+    def _one_reason(self) -> str:
+        """Why nothing could be built or judged, where that is the same for every candidate: data, or a metric."""
+        reasons = {outcome.error for outcome in self._last.values()}
+        return reasons.pop() or "" if len(reasons) == 1 else ""
 
     # ── the rounds ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -173,6 +173,18 @@ def test_nothing_within_the_budget_names_the_nearest_and_saves_no_model(inlined:
     assert "Nothing meets the budget; nearest: " in saved.report.read_text()
 
 
+def test_a_metric_that_fails_for_every_candidate_is_the_reason(inlined: None, tmp_path: Path) -> None:
+    (tmp_path / "scores.py").write_text("def score(answers):\n    return {}['x']\n")
+    asked = replace(
+        request(tmp_path), metric=f"{tmp_path}/scores:score", wish=Wish(("tflite",), ("float32", "float16"))
+    )
+    found = search(asked)
+    assert found.pick.row is None
+    assert found.pick.reason.startswith(
+        "no candidate could be built: the metric scores:score: it raised KeyError: 'x' ("
+    )
+
+
 def test_a_candidate_that_fails_stops_nothing(inlined: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = registry.target("tflite")
     real = type(target).build
