@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeship.cli.model_convert import source_options
 from edgeship.cli.options import preparation, preparation_options, with_output
 from edgeship.cli.output import Lines, Output, Pairs, Table
 
@@ -35,6 +36,7 @@ _PRECISIONS = ["float32", "float16", "dynamic", "int8-weights", "int8", "int16x8
 @click.option("--evaluation", type=click.Path(path_type=Path), default=None, metavar="DATA",
               help="Data to judge with; without it a seeded fifth of --data is held out.")  # fmt: skip
 @preparation_options
+@source_options
 @click.option("--profile", "board", default=None, metavar="NAME", help="The board that the variant is for.")
 @click.option("--on", "device", default=None, metavar="DEVICE",
               help="Time candidates on this device of the project, beside what it serves.")  # fmt: skip
@@ -65,7 +67,7 @@ def optimize(
     device: str | None, precisions: tuple[str, ...], formats: tuple[str, ...], prunes: tuple[float, ...],
     max_drop: float | None, max_class_drop: float | None, max_slice_drop: float | None, max_latency: str | None,
     max_size: str | None, metric: str | None, strict: bool, jobs: int | None, output: Path | None,
-    stated: tuple[str, ...],
+    stated: tuple[str, ...], signature: str | None, shapes: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Search the best variant of a model that meets a budget.
 
@@ -76,6 +78,7 @@ def optimize(
     """
     from edgeship import config, dataset, profile
     from edgeship.errors import GateError, UsageError
+    from edgeship.model import parse_shapes
     from edgeship.optimize.search import save
     from edgeship.optimize.search.candidate import Wish
     from edgeship.targets import registry
@@ -87,7 +90,7 @@ def optimize(
     chosen = profile.load(board or (known.profile if known else ""))
     budget = _budget(project, max_drop, max_class_drop, max_slice_drop, max_latency, max_size, strict=strict)
     folder = output or Path(f"{model.stem}-optimized")
-    source = registry.inspect(model)
+    source = registry.inspect(model, signature, parse_shapes(shapes))
     with out.reporter() as reporter:
         calibration, judged = _data(project, source, data, evaluation, preparation(stated, project), reporter)
     if calibration is not None:

@@ -210,3 +210,17 @@ def test_a_shape_is_a_part_of_the_command_line(tmp_path: Path) -> None:
         run_json("model.inspect", "model", "inspect", "m.onnx", "--shape", "image=1,3,16,8")["macs"]
         == 128 * 4 * 27 + 20
     )
+
+
+@pytest.mark.parametrize("command", [("optimize",), ("model", "doctor")])
+def test_other_commands_take_a_shape_too(tmp_path: Path, data: str, command: tuple[str, ...]) -> None:
+    from tests.unit.targets.onnx.test_breadth import detector
+
+    detector(tmp_path / "m.onnx", ["N", 3, "H", "W"])
+    more = ("--profile", "raspberry-pi-5") if command == ("optimize",) else ()
+    error = run_error(*command, "m.onnx", "--data", data, *more, exit_code=1)
+    assert "--shape image=1,3,224,224" in error["hint"]
+    error = run_error(*command, "m.onnx", "--data", data, *more, "--shape", "image=1,4,8,8", exit_code=2)
+    assert "cannot be [1, 4, 8, 8]" in error["message"]
+    error = run_error(*command, "m.onnx", "--data", data, *more, "--shape", "image=1,3,8,8", exit_code=1)
+    assert "data.npz: " in error["message"]  # its pictures have one channel: the model is read with the shape
