@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from edgeship.dataset import Dataset
 from edgeship.errors import GateError
 from edgeship.model import ModelFacts
+from edgeship.optimize import carried
 from edgeship.optimize.parts import PartError, measure
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
@@ -182,7 +183,45 @@ def check(
     reporter = reporter or Reporter()
     expected = registry.source_answers(facts, variant, data, reporter)
     given = answers.of_variant(variant, data, threads=threads, reporter=reporter)
-    return judge(expected, given, variant.outputs, kind_of(facts, variant))
+    return judge_run(facts, variant, data, expected, given, reporter, threads=threads)
+
+
+def judge_run(
+    facts: ModelFacts, variant: Variant, data: Dataset, expected: Sequence[FloatArray], given: Sequence[FloatArray],
+    reporter: Reporter, *, threads: int = 1,
+) -> GateVerdict:  # fmt: skip
+    """The verdict on answers that both models gave; a model that carries its own state is judged carrying it too.
+
+    Args:
+        facts: the source model; one that the engine runs is run again in sequence.
+        variant: made from it.
+        data: the samples.
+        expected: the source's answers to them, one array [n, *shape] an output.
+        given: the variant's, likewise.
+        reporter: is told what the engine has to say.
+        threads: of the engine.
+
+    Raises:
+        ConversionError: a model could not be run.
+    """
+    kind = kind_of(facts, variant)
+    verdict = judge(expected, given, variant.outputs, kind)
+    state = carried.pairs(variant.inputs, variant.outputs)
+    if not verdict.passed or not state or facts.format not in registry.targets():
+        return verdict
+    plain = registry.target(facts.format).as_is(facts, variant.cache, reporter)
+    theirs = carried.pairs(plain.inputs, plain.outputs)
+    if not theirs:
+        return verdict
+    named = dict(
+        zip((s.name for s in plain.outputs), carried.answers(plain, data, theirs, reporter=reporter), strict=True)
+    )
+    wanted = answers.align(named, variant.outputs, str(facts.path))
+    got = carried.answers(variant, data, state, threads=threads, reporter=reporter)
+    handed = judge(wanted, got, variant.outputs, kind)
+    return (
+        verdict if handed.passed else replace(handed, reason=f"carrying its state {', '.join(state)}: {handed.reason}")
+    )
 
 
 def judge(
