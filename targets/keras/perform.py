@@ -127,6 +127,12 @@ def _wrap(
     return wrapped, [(name, tuple(tensor.shape)) for name, tensor in outputs.items()]
 
 
+def convert(model: Any, format: str, folder: Path) -> None:  # noqa: A002 - the domain's word
+    """A model with fixed shapes as float.<format> in `folder`; raises whatever the converter raises."""
+    names = [plain_name(tensor.name) for tensor in model.inputs]
+    {"tflite": _to_tflite, "onnx": _to_onnx}[format](model, names, folder)
+
+
 def _to_tflite(model: Any, names: list[str], folder: Path) -> None:  # noqa: ARG001 - alike for both formats
     import tensorflow as tf
 

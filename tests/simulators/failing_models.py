@@ -7,7 +7,7 @@ Each holds healthy layers before and after the one that fails, so that naming th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,27 @@ def shared_scale_head(folder: Path) -> tuple[Path, Arrays]:
     nodes, constants = _head("head")
     nodes += [_node("Reshape", ["head", "rows"], "flat"), _node("Transpose", ["flat"], "y", perm=[0, 2, 1])]
     return _write(folder / "head.onnx", nodes, constants | {"rows": np.array([1, 5, 64], np.int64)}, ["y"]), _samples()
+
+
+def counting_keras(folder: Path) -> tuple[Path, Arrays]:
+    """A Keras model whose CategoryEncoding, `counts`, becomes an operator that TFLite does not have."""
+    from edgeship.targets import child
+
+    child.run("tests.simulators.failing_models", {}, folder, limits=child.CONVERT, subject="a Keras model")
+    return folder / "counting.keras", {"x": np.random.default_rng(0).normal(size=(40, 1, 16)).astype(np.float32)}
+
+
+def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The step that makes `counting_keras`; runs in a child."""
+    import keras
+
+    layers = keras.layers
+    x = keras.Input((16,), name="x")
+    h = layers.Dense(8, activation="relu", name="first")(x)
+    h = layers.Discretization(bin_boundaries=[0.0, 1.0, 2.0], name="bins")(h)
+    h = layers.CategoryEncoding(num_tokens=5, output_mode="count", name="counts")(h)
+    keras.Model(x, layers.Dense(3, name="last")(h)).save(folder / "counting.keras")
+    return {}
 
 
 def custom_tflite(folder: Path) -> tuple[Path, Arrays]:

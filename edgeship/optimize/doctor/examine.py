@@ -24,6 +24,7 @@ from edgeship.optimize.compare.perform import Comparison, Difference, compare
 from edgeship.optimize.compare.side import layers
 from edgeship.optimize.doctor import bisect, rules
 from edgeship.optimize.doctor.failure import Failure
+from edgeship.optimize.doctor.shorten import Truncated, copied, truncated
 from edgeship.optimize.doctor.trial import SAMPLES, Bench, Clock, Part, build, mended, save
 from edgeship.reporter import Reporter, Step
 from edgeship.targets import answers, child, registry, routes
@@ -183,7 +184,10 @@ class _Examination:
         r = self.request
         path = r.facts.path if self.float is None else self.float.path
         if self.float is None and r.facts.format != r.format:
-            return self._no_parts(stage, trouble, scheme)
+            try:  # what the converter made, where it made something that then fails
+                path = routes.float_model(r.facts, r.format, r.folder, Reporter())
+            except EdgeshipError:
+                return self._no_parts(stage, trouble)
         graph = layers(r.format, path)
         samples = None if r.data is None else r.data.take(SAMPLES, 0)
         place = self.work / "parts"
@@ -202,10 +206,48 @@ class _Examination:
         tried = self._fixes(stage, names, None if culprit is None else culprit.operator)
         return self._settled(stage, trouble, culprit, tried, part, scheme)
 
-    def _no_parts(self, stage: str, trouble: Failure, scheme: Scheme) -> Diagnosis:
-        """A source that cannot be cut here: only fixes of the scheme, and the message of the converter."""
-        tried = self._fixes(stage, (), None)
-        return self._settled(stage, trouble, None, tried, None, scheme)
+    def _no_parts(self, stage: str, trouble: Failure) -> Diagnosis:
+        """A source that another tool converts: a Keras model is shortened, then the other format is tried."""
+        r = self.request
+        found: Truncated | None = None
+        if r.facts.format == "keras":
+            place = self.work / "truncated"
+            place.mkdir()
+            samples = None if r.data is None else r.data.take(SAMPLES, 0)
+            found = truncated(r.facts, r.format, samples, place, self.clock)
+        tried = self._other_format()
+        fixed = any(one.worked for one in tried)
+        saved: tuple[Path, ...] = ()
+        reproduce, culprit = "", None
+        if found is not None:
+            culprit = Culprit(
+                (found.layer,), found.kind, "", found.attributes, found.layer, 1 if found.alone else found.before + 1,
+            )  # fmt: skip
+            if found.alone and (not fixed or r.output is not None):
+                saved = copied(found.files, self._output())
+                out = saved[0].with_name(f"again.{r.format}")
+                reproduce = command(saved[0], r.format, Scheme("float32"), None, out)
+        advice = "" if fixed else rules.advice(trouble)
+        return self._diagnosis(stage, trouble.message, trouble.kind, culprit, tried, advice, saved, reproduce)
+
+    def _other_format(self) -> tuple[Tried, ...]:
+        """The same source and scheme in the other formats that it reaches."""
+        out = []
+        for name in registry.targets():
+            if name == self.request.format or routes.unreachable(self.request.facts.format, name) is not None:
+                continue
+            other = _Examination(
+                dataclasses.replace(self.request, format=name), self.clock, self.work, self.reporter
+            )  # fmt: skip
+            try:
+                worked, outcome = other._works(self.request.facts, self.request.scheme)
+            except bisect.LimitReachedError:
+                break
+            file = Path(f"{self.request.facts.path.stem}-fixed.{name}")
+            target = file if self.request.output is None else self.request.output / file
+            text = command(self.request.facts.path, name, self.request.scheme, self.request.data_path, target)
+            out.append(Tried(f"{name} instead", self.request.scheme, worked, outcome, text if worked else "", None))
+        return tuple(out)
 
     def _settled(
         self, stage: str, trouble: Failure, culprit: Culprit | None, tried: tuple[Tried, ...], part: Part | None,

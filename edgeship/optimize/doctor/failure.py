@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from edgeship.errors import EdgeshipError
@@ -26,10 +27,14 @@ class Failure:
     kind: str
     message: str
 
-    def same(self, other: Failure) -> bool:
-        """Whether it is the same trouble, in a part of the same model."""
+    def same(self, other: Failure, operators: Collection[str] = ()) -> bool:
+        """Whether it is the same trouble, in a part of the same model, which has these operators.
+
+        A tool's checker and the engine say the same thing in other words: there, both have to name the same operator.
+        """
         if self.kind != other.kind:
-            return False
+            both = {self.kind, other.kind} <= {"refused", "converter"}
+            return both and bool(_named(self.message, operators) & _named(other.message, operators))
         if self.kind in ("crash", "hang", "memory", "left in float"):
             return True
         one, two = _bare(self.message), _bare(other.message)
@@ -40,6 +45,10 @@ def of(error: EdgeshipError) -> Failure:
     """The failure that an error tells of."""
     message = str(error)
     return Failure(next(kind for kind, pattern in KINDS if re.search(pattern, message)), message)
+
+
+def _named(message: str, operators: Collection[str]) -> set[str]:
+    return set(re.findall(r"\w+", message)).intersection(operators)
 
 
 def _bare(message: str) -> list[str]:

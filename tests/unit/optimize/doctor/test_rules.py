@@ -30,6 +30,10 @@ def test_a_failure_is_the_same_in_a_part_of_the_model() -> None:
     other = of("/tmp/7/part.onnx: the engine refuses the model: Node (y) Op (Gemm) dimension mismatch between 4 and 0")
     assert part.same(whole)
     assert not other.same(whole)
+    words = of("m.onnx: the graph is not valid: No Op registered for Bucketize with domain_version of 17")
+    engine = of("p.onnx: the engine refuses the model: Fatal error: Bucketize(-1) is not a registered function/op")
+    assert engine.same(words, {"Bucketize", "Conv"})
+    assert not engine.same(words, {"Conv"})
     assert not of("part.onnx: run was killed by SIGFPE").same(whole)
 
 
