@@ -6,8 +6,9 @@
   judged on the 10,000 test images. Both are converted to TFLite, float and int8, and timed in turns in one process with
   the engine that devices run: processor time of one inference, the ratio in one run. Goals: 1.5 times as fast, at most
   1 point lost.
-* A student of a quarter of the width is trained with a teacher and, everything else equal, with the labels alone
-  (alpha 1), from the same seeds. Goal: the gain is above 0 by more than its 95 % interval (Student's t over seeds).
+* A student of half the width is trained on 2,000 of these images, labels included, with the teacher and, everything
+  else equal, with the labels alone (alpha 1), from the same seeds: the teacher has seen more than the user who needs a
+  student has at hand. Goal: the gain is above 0 by more than its 95 % interval (Student's t over seeds).
 
 FOLDER holds Debian's files of dataset-fashion-mnist; without --data the package is downloaded and unpacked (31 MB; no
 root needed). What was made stays in --work: run again, it is only measured. Exit code 1: a goal is missed.
@@ -47,7 +48,7 @@ TRAINED = 12_000
 SPEEDUP = 2.5  # of arithmetic; time falls less
 ROUNDS, RUNS = 40, 40
 GOAL_SPEED, GOAL_DROP = 1.5, 1.0
-STUDENT_EPOCHS = 12
+TAUGHT, STUDENT_EPOCHS, WIDTH = 2_000, 30, 0.5
 
 
 @dataclass(frozen=True)
@@ -176,14 +177,15 @@ def distill(teacher: ModelFacts, data: Dataset, test: Dataset, work: Path, seeds
     """The same student with a teacher and with labels alone, for each seed; points of accuracy."""
     from scipy import stats
 
+    few = data.take(TAUGHT, 0)
     values: dict[str, list[float]] = {"taught": [], "alone": []}
     for seed in range(seeds):
-        for name, alpha in (("taught", 0.3), ("alone", 1.0)):
+        for name, alpha in (("taught", 0.1), ("alone", 1.0)):
             settings = Settings(
                 epochs=STUDENT_EPOCHS, rate=3e-3, patience=STUDENT_EPOCHS, temperature=4.0, alpha=alpha, seed=seed
             )
-            plan = distill_plan.Plan(0.25, settings=settings)
-            tuned = distilling.distill(teacher, plan, data, work / "cache", Told(), evaluation=test)
+            plan = distill_plan.Plan(WIDTH, settings=settings)
+            tuned = distilling.distill(teacher, plan, few, work / "cache", Told(), evaluation=test)
             values[name].append(100 * tuned.judged("before", "after", Limits()).variant_value)
     gains = [a - b for a, b in zip(values["taught"], values["alone"], strict=True)]
     mean = statistics.mean(gains)
