@@ -201,7 +201,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=None, metavar="FOLDER", help="the files of Fashion-MNIST")
     parser.add_argument("--work", type=Path, default=None, metavar="FOLDER", help="where what is made stays")
-    parser.add_argument("--seeds", type=int, default=5, help="students of each kind (5)")
+    parser.add_argument("--seeds", type=int, default=3, help="students of each kind (3)")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the figures there")
     parser.add_argument("--train", type=Path, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
