@@ -89,12 +89,44 @@ def run(
         EdgeshipError: the one that the step raised (InputError, ConversionError, UsageError).
         `failure`: the child died, hung, ran out of memory, or did not answer.
     """
+    root = str(Path(errors.__file__).resolve().parents[1])  # the child runs the parent's own edgeship
+    argv = [sys.executable, "-I", "-X", "utf8", "-c", _BOOT, root, str(folder)]
+    return _run(argv, step, request, folder, limits, subject, failure)
+
+
+def run_script(
+    python: Path, script: Path, request: Mapping[str, Any], folder: Path, *, limits: Limits, subject: str,
+    failure: type[EdgeshipError] = ConversionError,
+) -> dict[str, Any]:  # fmt: skip
+    """As `run`, in a Python that edgeship is not in.
+
+    Args:
+        python: of an environment.
+        script: a file that imports nothing of edgeship; it is given the folder, reads request.json, sets the limits
+            in it, and writes response.json: {"ok": true, "result"} or {"ok": false, "error": {"type", "message"}}.
+        request: as `run`.
+        folder: as `run`.
+        limits: that the script is to set.
+        subject: as `run`.
+        failure: as `run`.
+
+    Raises:
+        As `run`; UsageError too, where there is no such Python.
+    """
+    if not os.access(python, os.X_OK):
+        raise UsageError(f"{python}: no Python there")
+    argv = [str(python), "-I", "-X", "utf8", str(script), str(folder)]
+    return _run(argv, script.stem, request, folder, limits, subject, failure)
+
+
+def _run(
+    argv: list[str], step: str, request: Mapping[str, Any], folder: Path, limits: Limits, subject: str,
+    failure: type[EdgeshipError],
+) -> dict[str, Any]:  # fmt: skip
     (folder / "request.json").write_text(
         json.dumps({"step": step, "limits": asdict(limits), "request": dict(request)}), encoding="utf-8"
     )
     environment = {**os.environ, **_QUIET, "TMPDIR": str(folder), "KERAS_HOME": str(folder / ".keras")}
-    root = str(Path(errors.__file__).resolve().parents[1])  # the child runs the parent's own edgeship
-    argv = [sys.executable, "-I", "-X", "utf8", "-c", _BOOT, root, str(folder)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             argv, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

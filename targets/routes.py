@@ -26,6 +26,7 @@ from edgeship.targets.base import Variant
 from edgeship.targets.export import Exporter
 from edgeship.targets.keras import export as keras
 from edgeship.targets.onnx import plain as onnx_plain
+from edgeship.targets.onnx2tf import route as onnx2tf
 from edgeship.targets.savedmodel import export as savedmodel
 from edgeship.targets.tflite import plain as tflite_plain
 from edgeship.targets.torch import export as torch
@@ -42,11 +43,17 @@ class Route:
         versions: package -> version of the tools that it uses. Raises MissingExtra.
         make: (source, folder, reporter) -> the model file, kept in `folder`. Raises ConversionError, InputError,
             MissingExtra.
+        via: the format that the source becomes on the way; "" where it becomes the format at once.
+        missing: why the route cannot be taken on this host, and what to type; None where it can.
+        remedy: what to type.
     """
 
     steps: Callable[[ModelFacts], Sequence[Mapping[str, Any]]]
     versions: Callable[[], Mapping[str, str]]
     make: Callable[[ModelFacts, Path, Reporter], Path]
+    via: str = ""
+    missing: Callable[[], str | None] = lambda: None
+    remedy: str = ""
 
 
 def _exported(exporter: Exporter, format: str) -> Route:  # noqa: A002 - the domain's word
@@ -68,6 +75,17 @@ ROUTES: Mapping[tuple[str, str], Route] = MappingProxyType(
         ("keras", "tflite"): _exported(keras.EXPORTER, "tflite"),
         ("savedmodel", "tflite"): _exported(savedmodel.EXPORTER, "tflite"),
         ("tflite", "tflite"): _own(tflite_plain.steps),
+        ("onnx", "tflite"): Route(
+            onnx2tf.steps, onnx2tf.versions, onnx2tf.made, missing=onnx2tf.missing, remedy=onnx2tf.REMEDY
+        ),
+        ("torch", "tflite"): Route(
+            onnx2tf.steps_of_torch,
+            onnx2tf.versions_of_torch,
+            onnx2tf.made_of_torch,
+            via="onnx",
+            missing=onnx2tf.missing,
+            remedy=onnx2tf.REMEDY,
+        ),
         ("keras", "onnx"): _exported(keras.EXPORTER, "onnx"),
         ("savedmodel", "onnx"): _exported(savedmodel.EXPORTER, "onnx"),
         ("torch", "onnx"): _exported(torch.EXPORTER, "onnx"),
@@ -92,16 +110,17 @@ def sources(format: str) -> tuple[str, ...]:  # noqa: A002
 
 
 def unreachable(source_format: str, format: str) -> str | None:  # noqa: A002
-    """None where there is a route, else why not."""
-    if (source_format, format) in ROUTES:
-        return None
+    """None where there is a route that can be taken here, else why not."""
+    if (found := ROUTES.get((source_format, format))) is not None:
+        return found.missing()
     return f"no conversion from {source_format} to {format}: it is built from {', '.join(sources(format))}"
 
 
 def route(source_format: str, format: str) -> Route:  # noqa: A002
-    """The route. Raises UsageError where there is none."""
+    """The route. Raises UsageError where there is none, or it cannot be taken here."""
     if reason := unreachable(source_format, format):
-        raise UsageError(reason)
+        found = ROUTES.get((source_format, format))
+        raise UsageError(reason, hint=found.remedy if found is not None else None)
     return ROUTES[source_format, format]
 
 
@@ -126,6 +145,12 @@ def float_model(source: ModelFacts, format: str, folder: Path, reporter: Reporte
     return route(source.format, format).make(source, folder, reporter)
 
 
+def _first(source_format: str, format: str) -> str:  # noqa: A002
+    """What a source is exported to, to reach a format."""
+    found = ROUTES.get((source_format, format))
+    return found.via or format if found is not None else format
+
+
 def prepares(source: ModelFacts) -> bool:
     """Whether `prepare` has anything to do: the source needs a framework that is slow to start."""
     return source.format in FRAMEWORKS
@@ -140,7 +165,10 @@ def prepare(
     runs the source there is nothing to do. Raises ConversionError, InputError, MissingExtra.
     """
     if (framework := FRAMEWORKS.get(source.format)) is not None:
-        wanted = None if formats is None else [name for name in formats if name in framework.formats]
+        wanted = None
+        if formats is not None:
+            on_the_way = {_first(source.format, name) for name in formats}
+            wanted = [name for name in framework.formats if name in on_the_way]
         framework.prepare(source, data, folder, formats=wanted)
 
 

@@ -2,10 +2,14 @@
 
 A shell starts what it puts in the background with SIGINT ignored, and so would be every process that a test starts:
 tests of Ctrl-C would wait for ever. Here it is what a terminal gives.
+
+What the user set up with `edgeship setup` is not seen: tests that need it name it (`simulators.real_environment`).
 """
 
 import os
 import signal
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +17,9 @@ from edgeship.lab import sshd
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+os.environ["XDG_DATA_HOME"] = str(Path(tempfile.gettempdir()) / "edgeship-tests-without-data")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -63,6 +63,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
         "lab": Entry("edgeship.cli.lab:lab", "Virtual devices over SSH on this machine."),
     },
     "This tool": {
+        "setup": Entry("edgeship.cli.setup:setup", "Make an environment for a tool that must stand apart."),
         "config": Entry("edgeship.cli.config:config", "Settings and where each comes from."),
         "schema": Entry("edgeship.cli.schema:schema", "Print the JSON Schema of a --json output."),
         "completion": Entry("edgeship.cli.completion:completion", "Print the completion script of a shell."),

@@ -11,7 +11,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from edgeship.cli import shapes, shapes_compare, shapes_doctor, shapes_model, shapes_optimize, shapes_tuning
+from edgeship.cli import (
+    shapes,
+    shapes_compare,
+    shapes_doctor,
+    shapes_model,
+    shapes_optimize,
+    shapes_setup,
+    shapes_tuning,
+)
 from edgeship.errors import UsageError
 
 SCHEMAS: dict[str, type[BaseModel]] = {
@@ -54,6 +62,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "agent.restart": shapes.AgentAnswers,
     "agent.uninstall": shapes.AgentAnswers,
     "runtime.fetch": shapes.RuntimeFetch,
+    "setup": shapes_setup.Setup,
     "lab.up": shapes.VirtualDevices,
     "lab.down": shapes.LabDown,
     "lab.list": shapes.VirtualDevices,

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeship import environments
 from edgeship.errors import ConversionError, UsageError
 
 SECONDS = 120.0  # of the wall clock, and of processor time
 SCRIPT = Path(__file__).with_name("interpreter_script.py")
 
-_ENVIRONMENT = "make the environment again: edgeship setup tflite-runtime"
+_NAME = "tflite-runtime"
+_ENVIRONMENT = f"make the environment again: {environments.command(_NAME)}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class Loaded:
     numpy: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+
+
+def environment() -> Environment:
+    """The one that `edgeship setup tflite-runtime` makes. Raises UsageError whose hint is that command."""
+    return Environment(environments.python(_NAME))
 
 
 def load(environment: Environment, model: Path) -> Loaded:

@@ -37,6 +37,7 @@ class TfliteTarget:
         self, source: ModelFacts, scheme: Scheme, calibration: Dataset | None, folder: Path, reporter: Reporter
     ) -> Variant:
         """Make a variant or take it from `folder`. Raises UsageError, ConversionError, InputError, MissingExtra."""
+        routes.route(source.format, "tflite")  # says what to type where only a tool is missing
         check_request(self, source, scheme, calibration)
         data, recipe = self.plan(source, scheme, calibration)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from edgeship.reporter import Reporter
 from edgeship.targets import registry
 from edgeship.targets.scheme import PRECISIONS, Scheme
 from edgeship.targets.tflite import loadtest
-from tests.simulators import inline
+from tests.simulators import inline, real_environment
 from tests.simulators.tflite_graphs import mlp, samples
 
 HERE = loadtest.Environment(Path(sys.executable), "ai_edge_litert")
@@ -84,19 +83,18 @@ def test_a_runtime_that_dies_or_hangs_is_an_error(tmp_path: Path, monkeypatch: p
         loadtest.load(python(tmp_path / "hangs", "exec sleep 30"), path)
 
 
-@pytest.mark.skipif(
-    "EDGESHIP_TFLITE_RUNTIME" not in os.environ, reason="EDGESHIP_TFLITE_RUNTIME: Python of an environment with it"
-)
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_variant_loads_in_tflite_runtime(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:  # fmt: skip
+    real_environment.use("tflite-runtime", monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     inline.patch(monkeypatch)
     target = registry.target("tflite")
     facts = target.inspect(mlp(tmp_path / "m.tflite"))
     variant = target.build(facts, Scheme(precision), samples(20), tmp_path / "c", Reporter())
-    environment = loadtest.Environment(Path(os.environ["EDGESHIP_TFLITE_RUNTIME"]))
+    environment = loadtest.environment()
     assert loadtest.load(environment, variant.path).version.startswith("2.")
     with pytest.raises(ConversionError, match="knows no version 12 of the operator FULLY_CONNECTED"):
         loadtest.load(environment, newer(tmp_path / "new.tflite", 12))
