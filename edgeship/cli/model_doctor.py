@@ -53,7 +53,9 @@ def doctor(
     reachable(facts, registry.target(name).name, scheme)
     samples = None if data is None else dataset.load(data, facts)
     with out.reporter() as reporter, conversions() as folder:
-        request = Request(facts, name, scheme, samples, data, folder, output)
+        options = [word for shape in shapes for word in ("--shape", shape)]
+        options += [] if signature is None else ["--signature", signature]
+        request = Request(facts, name, scheme, samples, data, folder, output, tuple(options))
         found = examine(request, reporter, Limits(trials, float(seconds)))
     out.emit("model.doctor", report.encode(found), Pairs(report.pairs(found)))
     if found.stage != OK:

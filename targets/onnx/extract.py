@@ -87,11 +87,11 @@ def _whole(kind: tuple[Any, int]) -> bool:
 def _value(name: str, seen: Mapping[str, Any] | None, declared: Any, types: Mapping[str, Any]) -> Any:
     from onnx import helper
 
-    if declared is not None:
-        return declared
     numbers = {dtype: code for code, dtype in DTYPES.items()}
     if seen is not None and seen["dtype"] in numbers:
         return helper.make_tensor_value_info(name, numbers[seen["dtype"]], seen["shape"])
+    if declared is not None:
+        return declared
     shape, kind = types.get(name, (None, 0))
     if not kind or shape is None or 0 in shape:
         raise ConversionError(f"the shape of tensor {name!r} is not known, so nothing can be cut there")

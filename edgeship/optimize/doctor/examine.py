@@ -105,6 +105,7 @@ class Request:
     data_path: Path | None  # for the commands that are printed
     folder: Path  # of variants: the cache
     output: Path | None  # for files; None: a folder beside where the command runs, and only when it is needed
+    options: tuple[str, ...] = ()  # of the source, such as --shape x=1,3,48,192, for the commands that are printed
 
 
 def examine(request: Request, reporter: Reporter, limits: Limits = Limits()) -> Diagnosis:
@@ -245,7 +246,8 @@ class _Examination:
                 break
             file = Path(f"{self.request.facts.path.stem}-fixed.{name}")
             target = file if self.request.output is None else self.request.output / file
-            text = command(self.request.facts.path, name, self.request.scheme, self.request.data_path, target)
+            r = self.request
+            text = command(r.facts.path, name, r.scheme, r.data_path, target, r.options)
             out.append(Tried(f"{name} instead", self.request.scheme, worked, outcome, text if worked else "", None))
         return tuple(out)
 
@@ -378,7 +380,8 @@ class _Examination:
                 path = mended(r.facts, remedy.repair, place)
                 if path is None:
                     return None
-                facts = registry.inspect(path)
+                shapes = {spec.name: spec.shape for spec in r.facts.inputs} if "--shape" in r.options else None
+                facts = registry.inspect(path, None, shapes)
             except EdgeshipError as error:
                 return Tried(remedy.rule.name, remedy.scheme, False, str(error).split("\n", 1)[0], "", None)
             repaired = path
@@ -390,7 +393,8 @@ class _Examination:
             repaired.write_bytes(facts.path.read_bytes())
         start = r.facts.path if repaired is None else repaired
         out = Path(f"{r.facts.path.stem}-fixed.{r.format}")
-        text = command(start, r.format, remedy.scheme, r.data_path, out if r.output is None else r.output / out)
+        target = out if r.output is None else r.output / out
+        text = command(start, r.format, remedy.scheme, r.data_path, target, r.options)
         return Tried(remedy.rule.name, remedy.scheme, worked, outcome, text if worked else "", repaired)
 
     def _works(self, facts: ModelFacts, scheme: Scheme) -> tuple[bool, str]:
@@ -465,7 +469,8 @@ def source_layer(tensor: str, node: str) -> str:
 
 
 def command(
-    model: Path, format: str, scheme: Scheme, data: Path | None, output: Path  # noqa: A002
+    model: Path, format: str, scheme: Scheme, data: Path | None, output: Path,  # noqa: A002
+    options: tuple[str, ...] = (),
 ) -> str:  # fmt: skip
     """`edgeship model quantize …`, quoted for a shell, that makes a variant of this scheme."""
     words = ["edgeship", "model", "quantize", str(model), "--format", format, "--precision", scheme.precision]
@@ -483,7 +488,7 @@ def command(
         words += ["--endpoints", scheme.endpoints]
     for name in scheme.keep:
         words += ["--keep", name]
-    return shlex.join([*words, "--output", str(output)])
+    return shlex.join([*words, *options, "--output", str(output)])
 
 
 def reachable(facts: ModelFacts, format: str, scheme: Scheme) -> None:  # noqa: A002

@@ -119,9 +119,10 @@ class Bench:
         if self.samples is None:
             return None, {}
         arrays: dict[str, NDArray[Any]] = {n: self.samples.inputs[n] for n in cut.inputs if n in self.samples.inputs}
+        given = {name: {"dtype": a.dtype.name, "shape": list(a.shape[1:])} for name, a in arrays.items()}
         inner = [name for name in cut.inputs if name not in arrays]
         if not inner:
-            return arrays, {}
+            return arrays, given
         if any(name not in self.graph.by_tensor for name in inner):
             return None, {}
         last = max(self.graph.layers.index(self.graph.by_tensor[name]) for name in inner)
@@ -133,7 +134,7 @@ class Bench:
             except EdgeshipError:
                 continue
             seen = {name: {"dtype": a.dtype.name, "shape": list(a.shape[1:])} for name, a in got.items()}
-            return arrays | got, seen
+            return arrays | got, given | seen
         return None, {}
 
     def _before(self, last: int, place: Path) -> Path:

@@ -98,6 +98,26 @@ def test_an_attribute_that_contradicts_the_weights_is_left_out(tmp_path: Path) -
     assert found.saved == ()  # only where no fix works
 
 
+def test_a_source_of_open_shapes_is_cut_with_those_of_the_data(tmp_path: Path) -> None:
+    import onnx
+
+    path, arrays = failing_models.wrong_kernel_shape(tmp_path)
+    model = onnx.load(str(path))
+    for axis in (0, 2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"d{axis}"
+    onnx.save(model, str(path))
+    np.savez(tmp_path / "data.npz", allow_pickle=False, **arrays)
+    facts = registry.inspect(path, None, {"x": (1, 4, 8, 8)})
+    data, options = dataset.load(tmp_path / "data.npz", facts), ("--shape", "x=1,4,8,8")
+    place = tmp_path / "data.npz"
+    request = Request(facts, "onnx", Scheme("int8"), data, place, tmp_path / "c", None, options)
+    found = examine.examine(request, Reporter())
+    assert found.culprit is not None
+    assert found.culprit.layers == ("c3",)
+    assert found.fix is not None
+    assert registry.inspect(typed(found.fix.command)).precision == "int8"
+
+
 def test_infinity_of_the_float_model_is_no_fault_of_quantization(tmp_path: Path) -> None:
     found = diagnosed("infinite", tmp_path)
     assert (found.stage, found.kind) == (SOURCE, "NaN")
@@ -172,8 +192,10 @@ def test_trials_are_counted_told_and_limited(tmp_path: Path) -> None:
 
 def test_the_command_of_a_scheme_is_quoted_and_whole() -> None:
     scheme = Scheme("int8", "percentile", per_channel=False, endpoints="int8", keep=("a b;c",))
-    text = examine.command(Path("my model.onnx"), "onnx", scheme, Path("d.npz"), Path("o.onnx"))
+    options = ("--shape", "x=1,3,4,4")
+    text = examine.command(Path("my model.onnx"), "onnx", scheme, Path("d.npz"), Path("o.onnx"), options)
     assert shlex.split(text) == [
         "edgeship", "model", "quantize", "my model.onnx", "--format", "onnx", "--precision", "int8", "--data", "d.npz",
-        "--ranges", "percentile", "--per-tensor", "--endpoints", "int8", "--keep", "a b;c", "--output", "o.onnx",
+        "--ranges", "percentile", "--per-tensor", "--endpoints", "int8", "--keep", "a b;c",
+        "--shape", "x=1,3,4,4", "--output", "o.onnx",
     ]  # fmt: skip
