@@ -126,6 +126,8 @@ def quantize(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> tuple[Any,
     quantizer.model.topological_sort()
     made = quantizer.model.model
     forget(made)
+    if scheme.endpoints != "int8":
+        read_inputs_as_they_are(made, {*QDQRegistry, *QLinearOpsRegistry}, left.keep | left.float_only)
     short_names(made, known)
     notes = list(left.notes)
     if scheme.endpoints == "int8":
@@ -154,6 +156,25 @@ def own_biases(model: Any) -> None:
                 copied.name = own
                 node.input[2] = own
             seen.add(name)
+
+
+def read_inputs_as_they_are(model: Any, quantized: Collection[str], apart: Collection[str]) -> None:
+    """Let operators that compute in float read the inputs of the model, not what quantizing left of them, in place.
+
+    The condition of an If is such an operator's: near its threshold, the rounded input takes the other branch.
+    """
+    given = {value.name for value in model.graph.input}
+    producers = g.producers(model.graph)
+    for node in model.graph.node:
+        if node.op_type in _CASTS or (node.op_type in quantized and node.name not in apart):
+            continue
+        for place, name in enumerate(node.input):
+            cast = producers.get(name)
+            if cast is None or cast.op_type != "DequantizeLinear":
+                continue
+            before = producers.get(cast.input[0])
+            if before is not None and before.op_type == "QuantizeLinear" and before.input[0] in given:
+                node.input[place] = before.input[0]
 
 
 def short_names(model: Any, known: Collection[str]) -> None:

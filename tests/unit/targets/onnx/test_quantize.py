@@ -204,6 +204,13 @@ def test_branches_are_quantized_one_by_one(tmp_path: Path, precision: str) -> No
     assert quality(variant, path, data) > 20
 
 
+def test_the_condition_of_a_branch_reads_the_input_as_it_is(tmp_path: Path) -> None:
+    """Rounded to int8, a sum near the threshold takes the other branch."""
+    path, data = graphs.branched(tmp_path / "m.onnx"), graphs.data("x", (12,), 30)
+    (total,) = [node for node in nodes(build(path, data)) if node.op_type == "ReduceSum"]
+    assert total.input[0] == "x"
+
+
 def test_masks_of_minus_infinity_do_not_spoil_the_rest(tmp_path: Path) -> None:
     path, data = graphs.masked(tmp_path / "m.onnx"), graphs.data("x", (8, 16))
     for ranges in ("min-max", "percentile"):
