@@ -14,6 +14,7 @@ class SearchBudget(Record):
 
     max_drop: float = Field(description="points of the metric")
     max_class_drop: float = Field(description="points of the metric, for each class")
+    max_slice_drop: float | None = Field(description="points of the metric, for each named slice; null: as for a class")
     max_latency_us: float | None = Field(description="95th percentile")
     max_bytes: int | None
     strict: bool = Field(description="whether a loss has to be proven to be within the limit")

@@ -199,7 +199,7 @@ class Performer:
         self._reporter.started(step)
         verdict = quality.check(
             plan.source, variant, evaluation, self._project.budget, threads=build.threads, reporter=self._reporter,
-            metric=self._project.data.metric, labels=self._project.model.labels,
+            metric=self._project.data.metric, labels=self._labels(evaluation),
         )  # fmt: skip
         data = {"drop": verdict.drop, "samples": verdict.samples, "passed": self._holds(verdict)}
         self._reporter.finished(step, verdict.summary, data)
@@ -217,10 +217,14 @@ class Performer:
                 libraries.fetch(build.runtime, arch, wheelhouse=self._options.wheelhouse, reporter=self._reporter)
                 for arch in sorted(architectures)
             ],
-            labels=self._project.model.labels, task="classification" if evaluation.labels is not None else "other",
+            labels=self._labels(evaluation), task="classification" if evaluation.labels is not None else "other",
             latency_p95_ms=budget.max_latency_p95_ms,
             memory_mb=None if budget.max_memory_bytes is None else budget.max_memory_bytes / 1e6,
         )  # fmt: skip
+
+    def _labels(self, evaluation: Dataset) -> tuple[str, ...]:
+        """Names of the classes: the project's, else those of the data."""
+        return tuple(self._project.model.labels) or tuple(evaluation.classes)
 
     def _arch(self, device: Device) -> str:
         return device.arch or self._profiles[device.profile].hardware.arch

@@ -50,7 +50,8 @@ def search(
     limits = Budget(budget.max_drop, budget.max_class_drop, None, budget.max_size_bytes, strict, budget.max_slice_drop)
     request = Request(
         source, profile, calibration, evaluation, limits, project.state / "variants",
-        Wish((build.format,), (build.precision,)), project.data.metric, tuple(project.model.labels),
+        Wish((build.format,), (build.precision,)), project.data.metric,
+        tuple(project.model.labels) or tuple(evaluation.classes),
     )  # fmt: skip
     with processes() as pool:
         found = Search(request, pool, Untimed(), reporter).run()

@@ -40,6 +40,7 @@ def encode(found: Found) -> dict[str, Any]:
         "evaluation_samples": len(request.evaluation),
         "budget": {
             "max_drop": request.budget.max_drop, "max_class_drop": request.budget.max_class_drop,
+            "max_slice_drop": request.budget.max_slice_drop,
             "max_latency_us": request.budget.max_latency_us, "max_bytes": request.budget.max_bytes,
             "strict": request.budget.strict,
         },
@@ -161,6 +162,8 @@ def budget_words(found: Found) -> str:
     """The budget in words."""
     budget = found.request.budget
     parts = [f"at most {budget.max_drop:g} points lost, {budget.max_class_drop:g} in a class"]
+    if budget.max_slice_drop is not None:
+        parts.append(f"{budget.max_slice_drop:g} in a slice")
     if budget.max_latency_us is not None:
         parts.append(f"p95 at most {units.time(budget.max_latency_us)}")
     if budget.max_bytes is not None:
