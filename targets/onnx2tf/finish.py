@@ -34,6 +34,7 @@ MOST = 0.02
 _FLAT = 1e-3  # an output that varies by less than this share of its size is measured against that
 _AGREE = 0.95  # of the elements of an output of integers
 
+_SMALL = 256  # bytes of a constant that is not worth sharing
 _TRANSPOSE, _CUSTOM = 39, 32  # builtin codes of the schema
 _KEY = "serving_default"
 _WIDER = {"int64": "int32", "float64": "float32", "uint64": "uint32"}  # what TFLite may have instead
@@ -128,10 +129,38 @@ def restored(
         made = [int(d) for d in graph.tensors[entry.tensorIndex].shape]
         if len(shape) > 2 and made == [shape[0], *shape[2:], shape[1]] and (made != shape or entry.name in turn):
             entry.tensorIndex = graph.outputs[at] = _turned(schema, model, graph, entry.tensorIndex, shape)
+    _share(model, graph)
     model.signatureDefs = [signature]
     builder = flatbuffers.Builder(len(data) + 4096)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _share(model: Any, graph: Any) -> None:
+    """Make equal constants one: onnx2tf writes a matrix once more for every operator that reads it.
+
+    An LSTM of 50 steps would be 50 times its size.
+    """
+    first: dict[tuple[Any, ...], int] = {}
+    instead: dict[int, int] = {}
+    for index, tensor in enumerate(graph.tensors):
+        data = model.buffers[tensor.buffer].data
+        if data is None or len(data) < _SMALL or tensor.sparsity is not None:
+            continue
+        scales = None if tensor.quantization is None else tensor.quantization.scale
+        if scales is None or not len(scales):
+            key = (tensor.type, tuple(tensor.shape), bytes(data))
+            if (same := first.setdefault(key, index)) != index:
+                instead[index] = same
+    for operator in graph.operators:
+        operator.inputs = [instead.get(int(i), int(i)) for i in operator.inputs]
+    for index in instead:
+        graph.tensors[index].buffer = 0
+    read = {tensor.buffer for each in model.subgraphs for tensor in each.tensors}
+    read |= {item.buffer for item in model.metadata or []}
+    for number, buffer in enumerate(model.buffers):
+        if number not in read:
+            buffer.data = None
 
 
 def _turned(schema: Any, model: Any, graph: Any, index: int, shape: list[int]) -> int:

@@ -23,7 +23,7 @@ ENVIRONMENT = "onnx2tf"
 REMEDY = environments.command(ENVIRONMENT)
 SCRIPT = Path(__file__).with_name("convert_script.py")
 _START, _FINISH = "edgeship.targets.onnx2tf.start", "edgeship.targets.onnx2tf.finish"
-_BY = "onnx2tf-route/1"  # raised when what the route makes changes
+_BY = "onnx2tf-route/3"  # raised when what the route makes changes
 _FILE = "float.tflite"
 _STEP: Mapping[str, Any] = {"do": "onnx2tf", "to": "tflite", "batch": 1, "layout": "kept", "by": _BY}
 

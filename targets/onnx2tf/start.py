@@ -1,4 +1,4 @@
-"""The step that makes the ONNX file which onnx2tf is given: prepared, its inputs and outputs under plain names.
+"""The step that makes the ONNX file which onnx2tf is given: prepared, without recurrent operators, plain names.
 
 onnx2tf writes some names otherwise than they are (`a:0` becomes `a__0`), and then knows an input no more that it was
 told to keep the layout of: it takes it for channels first and turns it. Plain names stay, and are put back later.
@@ -13,6 +13,7 @@ from typing import Any
 from edgeship.errors import ConversionError
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx import prepare
+from edgeship.targets.onnx2tf.unroll import unroll
 
 FILE = "start.onnx"
 
@@ -34,6 +35,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     facts = prepare.perform({"path": request["path"], "from": "float32", "prepare": True}, folder)
     model = onnx.load(str(folder / prepare.FILE))
+    unroll(model)
     inputs, outputs = [v.name for v in g.inputs(model.graph)], [v.name for v in model.graph.output]
     if both := set(outputs) & ({v.name for v in model.graph.input} | {t.name for t in model.graph.initializer}):
         raise ConversionError(

@@ -103,7 +103,21 @@ def tokens(path: Path) -> Path:
     return saved(path, nodes, [("ids", 7, [1, 12])], [("y", 1, [1, 5])], held)
 
 
-@pytest.mark.parametrize("maker", [channels_first, channels_last, square, tokens])
+def recurrent(path: Path) -> Path:
+    """An LSTM over 20 steps, which is to carry nothing from one run to the next."""
+    from onnx import helper as h
+
+    nodes = [
+        h.make_node("Transpose", ["x"], ["steps"], perm=[1, 0, 2]),
+        h.make_node("LSTM", ["steps", "w", "r", "b"], ["", "last"], hidden_size=16),
+        h.make_node("Flatten", ["last"], ["flat"], axis=2),
+        h.make_node("Gemm", ["flat", "d", "e"], ["y"]),
+    ]
+    held = {"w": weights(1, 64, 4), "r": weights(1, 64, 16), "b": weights(1, 128), "d": weights(16, 5), "e": weights(5)}
+    return saved(path, nodes, [("x", 1, [1, 20, 4])], [("y", 1, [1, 5])], held)
+
+
+@pytest.mark.parametrize("maker", [channels_first, channels_last, square, tokens, recurrent])
 def test_a_model_keeps_names_shapes_layout_and_answers(tmp_path: Path, maker: Callable[[Path], Path]) -> None:
     facts = registry.inspect(maker(tmp_path / "m.onnx"))
     made = registry.target("tflite").build(facts, Scheme("float32"), None, tmp_path / "c", Reporter())
@@ -129,6 +143,15 @@ def test_int8_of_it_is_right_too(tmp_path: Path) -> None:
     made = registry.target("tflite").build(facts, Scheme("int8"), data, tmp_path / "c", Reporter())
     assert made.int8_share == 1.0
     assert gate.check(facts, made, data, Reporter()).passed
+
+
+def test_what_every_step_reads_is_kept_once(tmp_path: Path) -> None:
+    facts = registry.inspect(recurrent(tmp_path / "m.onnx"))
+    made = registry.target("tflite").build(facts, Scheme("float32"), None, tmp_path / "c", Reporter())
+    assert facts.parameters is not None
+    matrix = registry.inspect(made.path).parameters
+    assert matrix is not None
+    assert matrix < 2 * facts.parameters
 
 
 def test_an_operator_that_it_does_not_know_is_named(tmp_path: Path) -> None:
