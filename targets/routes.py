@@ -124,6 +124,20 @@ def route(source_format: str, format: str) -> Route:  # noqa: A002
     return ROUTES[source_format, format]
 
 
+def remedy(source_format: str, formats: Sequence[str]) -> str | None:
+    """What to type so that a route to one of the formats can be taken here; None where nothing helps."""
+    found = [ROUTES[source_format, name] for name in formats if (source_format, name) in ROUTES]
+    return next((each.remedy for each in found if each.remedy and each.missing() is not None), None)
+
+
+def told(refused: Sequence[tuple[str, str]]) -> str:
+    """(what, why not) for people: each reason once, behind all that it is the reason for."""
+    by_reason: dict[str, list[str]] = {}
+    for what, reason in refused:
+        by_reason.setdefault(reason, []).append(what)
+    return "; ".join(f"{', '.join(whats)}: {reason}" for reason, whats in by_reason.items())
+
+
 def float_model(source: ModelFacts, format: str, folder: Path, reporter: Reporter) -> Path:  # noqa: A002
     """The model file of a format that a quantizer starts from.
 

@@ -11,6 +11,7 @@ from edgeship.deploy.device import Device
 from edgeship.errors import UsageError
 from edgeship.model import ModelFacts
 from edgeship.profile import Profile
+from edgeship.targets import routes
 from edgeship.targets.base import Target
 
 
@@ -71,12 +72,12 @@ def choose(
     wanted = profile.build.formats
     formats = (source.format,) if source.format in wanted else wanted
     wished = _precisions(profile, source) if precision is None else (precision,)
-    reasons: list[str] = []
+    refused: list[tuple[str, str]] = []
     for name in formats:
         for one in wished:
             reason = targets[name].reachable(source.format, one) if name in targets else "no such target"
             if reason is not None:
-                reasons.append(f"{name} {one}: {reason}")
+                refused.append((f"{name} {one}", reason))
                 continue
             if one == "int8" and source.precision != "int8" and not calibrated:
                 raise UsageError(
@@ -92,8 +93,8 @@ def choose(
             )
             return Build(name, one, profile.build.runtime[name], profile.build.threads, (profile.name,), why)
     raise UsageError(
-        f"profile {profile.name}: no variant of this {source.format} model can be built ({'; '.join(reasons)})",
-        hint=f"edgeship profile show {profile.name}",
+        f"profile {profile.name}: no variant of this {source.format} model can be built ({routes.told(refused)})",
+        hint=routes.remedy(source.format, formats) or f"edgeship profile show {profile.name}",
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from edgeship.errors import UsageError
 from edgeship.model import ModelFacts
 from edgeship.profile import Profile
+from edgeship.targets import routes
 from edgeship.targets.base import Target
 from edgeship.targets.scheme import PRECISIONS, RANGES, Scheme
 
@@ -84,10 +85,10 @@ def first(
                 why = _why(profile, precision)
                 out += [Candidate(name, scheme, why, pruned) for scheme in schemes(precision, source)]
     if not out:
-        reasons = "; ".join(f"{r.name}: {r.why}" for r in refused)
+        reasons = routes.told([(r.name, r.why) for r in refused])
         raise UsageError(
             f"{source.path}: nothing can be built for {profile.name} ({reasons})",
-            hint="other --format or --precision; edgeship model inspect MODEL",
+            hint=routes.remedy(source.format, formats) or "other --format or --precision; edgeship model inspect MODEL",
         )
     return tuple(out), tuple(refused)
 

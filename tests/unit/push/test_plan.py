@@ -87,7 +87,7 @@ def test_a_precision_that_cannot_be_built_gives_way_to_the_next() -> None:
 def test_an_explicit_precision_wins_over_the_profiles() -> None:
     build = choose(PI, facts("keras"), TARGETS, calibrated=False, precision="float32")
     assert (build.format, build.precision) == ("tflite", "float32")
-    with pytest.raises(UsageError, match="tflite float16: no such precision"):
+    with pytest.raises(UsageError, match="tflite float16, onnx float16: no such precision"):
         choose(PI, facts("keras"), TARGETS, calibrated=True, precision="float16")
 
 
@@ -99,8 +99,10 @@ def test_the_command_line_offers_every_precision() -> None:
 
 def test_nothing_reachable_names_every_reason() -> None:
     only = replace(PI, build=replace(PI.build, formats=("tflite",)))
-    with pytest.raises(UsageError, match="tflite int8: no way from onnx"):
+    every = r"\(tflite int8, tflite float16, tflite float32: no way from onnx\)"
+    with pytest.raises(UsageError, match=every) as caught:
         choose(only, facts("onnx"), TARGETS, calibrated=True)
+    assert caught.value.hint == "edgeship setup onnx2tf"
     with pytest.raises(UsageError, match="no such target"):
         choose(only, facts("keras"), {}, calibrated=True)
 

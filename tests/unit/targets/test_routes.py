@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeship import environments
 from edgeship.dataset import Dataset
 from edgeship.errors import UsageError
 from edgeship.reporter import Reporter
@@ -75,3 +76,13 @@ def test_what_a_framework_is_started_for_goes_to_the_framework(tmp_path: Path, m
     routes.prepare(facts, [], tmp_path, ["tflite", "onnx"])
     assert list(routes.answers(facts, Dataset({}), tmp_path, Reporter())) == ["y"]
     assert asked == ["prepare None", "prepare ['onnx']", "answers"]
+
+
+def test_a_reason_is_told_once_and_what_helps_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = [("tflite int8", "no tool"), ("onnx float16", "slower"), ("tflite float16", "no tool")]
+    assert routes.told(refused) == "tflite int8, tflite float16: no tool; onnx float16: slower"
+    assert routes.remedy("onnx", ("onnx", "tflite")) == "edgeship setup onnx2tf"
+    assert routes.remedy("keras", ("onnx", "tflite")) is None
+    assert routes.remedy("tflite", ("onnx",)) is None
+    monkeypatch.setattr(environments, "missing", lambda name: None)
+    assert routes.remedy("onnx", ("tflite",)) is None
