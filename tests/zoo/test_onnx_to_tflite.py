@@ -19,7 +19,7 @@ from tests.zoo.test_onnx_real import wheels  # noqa: F401 - a fixture
 pytestmark = zoo.pytestmark
 
 #: Precision -> least cosine of all answers, for each model in the order of `zoo.MODELS` (measured, November 2026).
-#: None: LiteRT 2.3 aborts when it loads the detector as int8 on x86 ("double free"), which is refused with that cause.
+#: None: LiteRT aborts on the detector as int8 on x86 ("double free"); it is refused; why is not known.
 COSINES: dict[str, tuple[float | None, ...]] = {
     "float32": (0.9999, 0.9999, 0.9999, 0.9999),
     "int8-weights": (0.99, 0.99, 0.98, 0.97),
