@@ -17,7 +17,7 @@ demo: .venv/ready-demo ## set everything up, then run the main job: train, conve
 
 test: .venv/ready-dev ## set everything up, then run all tests with coverage
 	@./.ci/system-packages openssh-server bubblewrap chromium curl
-	@echo "running all tests on $(JOBS) processes (about 12 minutes on 2 cores)"
+	@echo "running all tests on $(JOBS) processes (about 15 minutes on 2 cores)"
 	@rm -f .coverage .coverage.*
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report= $(ARGS)
 	@$(BIN)/python -m coverage report

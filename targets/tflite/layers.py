@@ -65,17 +65,20 @@ def describe(structure: Structure) -> list[Layer]:
 
 
 def share(structure: Structure, operators: Collection[tuple[int, int]]) -> float:
-    """What part of the elements of all weight matrices these operators read, 0 to 1."""
-    total = chosen = 0
-    seen: set[int] = set()
+    """What part of the elements of all weight matrices these operators read, 0 to 1.
+
+    A matrix that others read too counts: it is written twice then, for these and for those.
+    """
+    sizes: dict[int, int] = {}
+    chosen: set[int] = set()
     for number, graph in enumerate(structure.subgraphs):
         for index, operator in enumerate(graph.operators):
             for tensor in weights(operator, graph):
-                if tensor.buffer not in seen:
-                    total += tensor.elements
-                    chosen += tensor.elements if (number, index) in operators else 0
-                    seen.add(tensor.buffer)
-    return chosen / total if total else 0.0
+                sizes[tensor.buffer] = tensor.elements
+                if (number, index) in operators:
+                    chosen.add(tensor.buffer)
+    total = sum(sizes.values())
+    return sum(sizes[buffer] for buffer in chosen) / total if total else 0.0
 
 
 def source_name(tensor: str) -> str:
