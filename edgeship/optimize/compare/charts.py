@@ -68,7 +68,7 @@ def blame(rows: Sequence[Row]) -> str:
     known = [row for row in rows if row.difference is not None][:_MOST_BARS]
     most = max((row.difference.added for row in known if row.difference), default=0.0) or 1.0
     groups = [
-        (row.label, row.a.operator, [(0, row.difference.added, f"{row.difference.added:.2%}")])
+        (row.label, row.a.operator, [(0, row.difference.added, f"{row.difference.added:.3%}")])
         for row in known
         if row.difference
     ]

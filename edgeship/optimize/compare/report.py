@@ -81,7 +81,7 @@ def verdict(found: Comparison) -> str:
     if first.difference.noise == 0:
         return "every tensor that could be compared is the same"
     return (
-        f"most error is added in {first.label} ({first.a.operator}): {first.difference.added:.2%} of its signal; "
+        f"most error is added in {first.label} ({first.a.operator}): {first.difference.added:.3%} of its signal; "
         f"SQNR there {first.difference.sqnr_db:.1f} dB"
     )
 

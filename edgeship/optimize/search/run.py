@@ -264,6 +264,7 @@ class Search:
                 continue
             step = Step("time", outcome.candidate.name)
             self._reporter.started(step)
+            begun = time.monotonic()
             try:
                 found = self._stopwatch.time(outcome.variant)
             except EdgeshipError as error:  # the other candidates may be timed all the same
@@ -271,7 +272,8 @@ class Search:
                 self._reporter.finished(step, str(error).splitlines()[0], {"passed": False})
                 continue
             text = f"median {units.time(found.median_us)}, p95 {units.time(found.p95_us)} on {found.place}"
-            self._reporter.finished(step, text, row_data(outcome) | {"latency": found.encode()})
+            took = {"seconds": time.monotonic() - begun}  # of the timing, not of the build
+            self._reporter.finished(step, text, row_data(outcome) | {"latency": found.encode()} | took)
             rows.append(replace(row, latency=found))
         return rows
 

@@ -10,7 +10,7 @@ import pytest
 
 from edgeship.dataset import Dataset
 from edgeship.errors import UsageError
-from edgeship.optimize.compare import report
+from edgeship.optimize.compare import charts, report
 from edgeship.optimize.compare.perform import Comparison, compare
 from edgeship.reporter import Reporter
 from edgeship.targets import child, registry
@@ -69,6 +69,9 @@ def test_the_layer_whose_weights_are_wrong_is_first(tmp_path: Path, name: str) -
     first = found.answers.changes[0]
     assert (first.after - first.before) % 10 == 1  # its classes are turned by one
     assert "logits" in report.verdict(found)
+    added = str(report.worst_rows(found)[0][2])  # the sentence, the table and the bar say one number
+    assert f" {added} of its signal" in report.verdict(found)
+    assert f">{added}<" in charts.blame(found.worst)
 
 
 def test_without_data_nothing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,8 @@ def test_it_picks_reports_and_saves(inlined: None, tmp_path: Path) -> None:
     assert statuses["tflite int8"] == "pick"
     assert statuses["tflite float32"] == "within"
     assert {name for name, _, _ in told.steps} == {"prepare", "try", "time"}
+    built, timed = ({s: d["seconds"] for n, s, d in told.steps if n == name} for name in ("try", "time"))
+    assert all(timed[subject] != built[subject] for subject in timed)  # a line says what its own step took
     saved = save.write(found, tmp_path / "out")
     assert saved.model == tmp_path / "out" / "m.int8.tflite"
     assert saved.model.read_bytes() == found.pick.row.variant.path.read_bytes()
