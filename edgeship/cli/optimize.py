@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from edgeship.reporter import Reporter
 
 _PRECISIONS = ["float32", "float16", "dynamic", "int8-weights", "int8", "int16x8"]
+_REMEDY = "a wider budget, more or better calibration data, or another profile"
+_CAUSE = "no budget is the cause: mend what the message names, and start again"
 
 
 @click.command()
@@ -105,7 +107,7 @@ def optimize(
     if found.pick.row is None:
         raise GateError(
             f"{model}: {found.pick.reason}",
-            hint=f"a wider budget, more or better calibration data, or another profile; {saved.report} shows all",
+            hint=f"{_REMEDY if found.pick.nearest else _CAUSE}; {saved.report} shows all",
         )
 
 
@@ -179,6 +181,9 @@ def _request(
 
     if wanted := metric or (project.data.metric if project else None):
         metrics.check_data(wanted, judged.labels, judged.targets)
+    ranked = not wanted or metrics.needs_labels(wanted)
+    if ranked and judged.labels is not None and source.outputs and metrics.is_scores(source.outputs[0]):
+        metrics.check_labels(judged.labels, source.outputs[0])
 
     cache = platformdirs.user_cache_path("edgeship") / "variants" if project is None else project.state / "variants"
     return Request(

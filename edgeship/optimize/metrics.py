@@ -60,10 +60,15 @@ def check_known(metric: str) -> None:
         )
 
 
+def needs_labels(metric: str) -> bool:
+    """Whether a metric by name compares with the true class."""
+    return _TOP.fullmatch(metric) is not None or metric in ("f1", "f1-binary")
+
+
 def check_data(metric: str, labels: NDArray[np.int32] | None, targets: FloatArray | None) -> None:
     """Refuse data that lacks what a metric by name needs. Raises UsageError."""
     check_known(metric)
-    if labels is None and (_TOP.fullmatch(metric) or metric in ("f1", "f1-binary")):
+    if labels is None and needs_labels(metric):
         raise UsageError(
             f"the metric {metric} needs labels, and the evaluation data has none",
             hint='add an integer array "labels" to it, or set [data] metric = "agreement"',
@@ -102,7 +107,7 @@ def compare(metric: str, answers: Answers) -> Comparison:
         return _errors(metric, answers.targets, before, after)
     assert answers.labels is not None
     truth = answers.labels
-    _check_labels(truth, answers.outputs[0])
+    check_labels(truth, answers.outputs[0])
     if metric.startswith("f1"):
         positive = 1 if metric == "f1-binary" else None
         return F1(truth, predicted(before, before), predicted(after, before), positive)
@@ -168,7 +173,8 @@ def right(
     return among
 
 
-def _check_labels(truth: NDArray[np.int32], spec: TensorSpec) -> None:
+def check_labels(truth: NDArray[np.int32], spec: TensorSpec) -> None:
+    """Raise InputError where a label is of no class of an output of scores."""
     classes = max(2, spec.count)
     if truth.max() >= classes:
         raise InputError(

@@ -29,6 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tiny_tflite(here / "m.tflite", "float32")
     x, labels = samples(400)
     np.savez(here / "data.npz", image=x.reshape(400, *SHAPE), labels=labels)
+    np.savez(here / "foreign.npz", image=x.reshape(400, *SHAPE), labels=labels + 1)
     np.savez(here / "wrong.npz", image=x[:60].reshape(60, *SHAPE) / 255)
     return here
 
@@ -60,6 +61,16 @@ def test_nothing_within_the_budget_is_exit_6_with_the_nearest_miss(folder: Path)
     assert sorted(p.name for p in (folder / "out").iterdir()) == ["report.html", "search.json"]
 
 
+def test_where_nothing_can_be_judged_no_wider_budget_is_advised(folder: Path) -> None:
+    (folder / "mine.py").write_text("def odd(answers):\n    raise ValueError('boom')\n")
+    error = run_error(
+        "optimize", "m.tflite", "--data", "data.npz", "--profile", "raspberry-pi-5", "--format", "tflite",
+        "--precision", "float32", "--jobs", "1", "--metric", "mine:odd", exit_code=6,
+    )  # fmt: skip
+    assert "the metric mine:odd: it raised ValueError: boom" in error["message"]
+    assert error["hint"].startswith("no budget is the cause")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -73,6 +84,7 @@ def test_nothing_within_the_budget_is_exit_6_with_the_nearest_miss(folder: Path)
         (("--profile", "raspberry-pi-5", "--data", "data.npz", "--output", "data.npz"), 2, "data.npz"),
         (("--profile", "raspberry-pi-5", "--data", "data.npz", "--metric", "accuracy"), 2, "metric 'accuracy'"),
         (("--profile", "raspberry-pi-5", "--data", "data.npz", "--metric", "mae"), 2, "mae needs targets"),
+        (("--profile", "raspberry-pi-5", "--data", "foreign.npz"), 1, "the label 10, the model has the classes 0 to 9"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_before_anything_is_built(
