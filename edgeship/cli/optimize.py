@@ -232,7 +232,7 @@ def _stopwatch(
     from edgeship.optimize.search.on_device import Fleet, OnDevice
 
     if project is None or device is None:
-        yield Host(request.source.path.stem, request.evaluation, Agent.own().zipapp, request.folder, 1)
+        yield Host(request.evaluation, Agent.own().zipapp, request.folder, 1)
         return
     settings = Settings(project.telemetry.window_seconds)
     fleet = Fleet(project.name, choose.repository(project), settings, device, profile.load(device.profile))

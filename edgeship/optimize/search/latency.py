@@ -79,7 +79,6 @@ class Host:
     """Times on this machine.
 
     Args:
-        name: of the model.
         samples: real inputs.
         agent: the zipapp whose worker runs the model.
         folder: the cache.
@@ -88,8 +87,8 @@ class Host:
 
     place = "host"
 
-    def __init__(self, name: str, samples: Dataset, agent: bytes, folder: Path, threads: int) -> None:
-        self._name, self._samples, self._agent = name, samples, agent
+    def __init__(self, samples: Dataset, agent: bytes, folder: Path, threads: int) -> None:
+        self._samples, self._agent = samples, agent
         self._folder, self._threads = folder, threads
 
     def refuses(self, variant: Variant) -> str | None:
@@ -107,7 +106,7 @@ class Host:
         )  # fmt: skip
 
         def make(place: Path) -> Mapping[str, Any]:
-            model = source.host_model(self._name, variant)
+            model = source.host_model("candidate", variant)  # a file may be named as no model may
             record = host.run(model, library, self._agent, OPTIONS, threads=self._threads, samples=self._samples)
             (place / "record.json").write_text(json.dumps(record.encode()), encoding="utf-8")
             return Latency.of(record).encode()

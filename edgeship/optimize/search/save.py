@@ -60,7 +60,7 @@ def write(found: Found, folder: Path) -> Saved:
         _put(data, lambda path: path.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise UsageError(
-            f"{error.filename or folder}: {error.strerror or error}", hint="free some room, or another --output FOLDER"
+            f"{folder}: {error.strerror or error}", hint="free some room, or another --output FOLDER"
         ) from error
     return Saved(model, recipe, page, data, pruned)
 

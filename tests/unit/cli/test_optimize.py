@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,25 @@ def test_nothing_within_the_budget_is_exit_6_with_the_nearest_miss(folder: Path)
     assert "of 1.00 kB allowed" in error["message"]
     assert "out/report.html" in error["hint"]
     assert sorted(p.name for p in (folder / "out").iterdir()) == ["report.html", "search.json"]
+
+
+def test_any_name_of_a_file_can_be_timed_and_a_full_disk_names_the_output(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "m.tflite").rename(folder / "my 'model' (é).tflite")
+    words = (
+        "optimize", "my 'model' (é).tflite", "--data", "data.npz", "--profile", "raspberry-pi-5", "--format", "tflite",
+        "--precision", "float32", "--jobs", "1", "--max-latency", "10s", "--output", "out",
+    )  # fmt: skip
+    data = run_json("optimize", *words)
+    assert data["pick"] == "tflite float32"
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    error = run_error(*words, exit_code=2)
+    assert error["message"] == "out: No space left on device"
 
 
 def test_where_nothing_can_be_judged_no_wider_budget_is_advised(folder: Path) -> None:
