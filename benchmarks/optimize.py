@@ -176,7 +176,7 @@ def search(folder: Path) -> dict[str, float]:
 
     def run(cache: Path, wish: Wish) -> tuple[float, int]:
         request = Request(facts, board, calibration, judged, Budget(), cache, wish)
-        stopwatch = Host("digits", judged, Agent.own().zipapp, cache, 1)
+        stopwatch = Host(judged, Agent.own().zipapp, cache, 1)
         begun = time.monotonic()
         with processes() as pool:
             found = Search(request, pool, stopwatch, Reporter()).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,13 @@ def _budget(
         except ValueError as error:
             raise UsageError(f"{option} {text!r} {error}", hint=f"such as {option} {example}") from error
 
+    for option, points in (
+        ("--max-drop", max_drop),
+        ("--max-class-drop", max_class_drop),
+        ("--max-slice-drop", max_slice_drop),
+    ):
+        if points is not None and not math.isfinite(points):
+            raise UsageError(f"{option} {points}: a finite number of points is wanted", hint=f"such as {option} 1.0")
     latency = parsed(milliseconds(1e-6, 3600), max_latency, "--max-latency", "20ms") or base.max_latency_p95_ms
     return Budget(
         max_drop=base.max_drop if max_drop is None else max_drop,

@@ -101,6 +101,8 @@ def test_where_nothing_can_be_judged_no_wider_budget_is_advised(folder: Path) ->
         (("--profile", "raspberry-pi-5", "--data", "nope.npz"), 2, "no such data"),
         (("--profile", "raspberry-pi-5", "--data", "data.npz", "--max-latency", "fast"), 2, "--max-latency 'fast'"),
         (("--profile", "raspberry-pi-5", "--data", "data.npz", "--max-size", "-3"), 2, "--max-size '-3'"),
+        (("--profile", "raspberry-pi-5", "--data", "data.npz", "--max-drop", "nan"), 2, "--max-drop nan"),
+        (("--profile", "raspberry-pi-5", "--data", "data.npz", "--max-class-drop", "inf"), 2, "--max-class-drop inf"),
         (("--profile", "raspberry-pi-5", "--data", "data.npz", "--format", "tensorrt"), 2, "'tensorrt'"),
         (("--profile", "raspberry-pi-5", "--data", "data.npz", "--output", "data.npz"), 2, "data.npz"),
         (("--profile", "raspberry-pi-5", "--data", "data.npz", "--metric", "accuracy"), 2, "metric 'accuracy'"),
