@@ -277,4 +277,5 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
     table = Table(list(rows[0]), [list(row.values()) for row in rows]) if rows else Lines([])
     out.emit("optimize", data, [table, Pairs(pairs)])
     if picked is not None:
-        out.say("next: edgeship push MODEL -l SELECTOR checks it again and brings it to devices")
+        precision = picked.candidate.scheme.precision  # else a float pick becomes what the profile puts first
+        out.say(f"next: edgeship push {saved.model} --precision {precision} -l SELECTOR brings it to devices")

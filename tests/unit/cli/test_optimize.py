@@ -49,6 +49,7 @@ def test_no_project_is_needed_and_a_fifth_is_held_out(folder: Path) -> None:
     again = run("optimize", "m.tflite", "--data", "data.npz", "--profile", "raspberry-pi-5", *LIMITED)
     assert "picked" in again.stdout
     assert "m-optimized/m.int8.tflite" in again.stdout
+    assert "next: edgeship push m-optimized/m.int8.tflite --precision int8 -l SELECTOR" in again.stderr
 
 
 @pytest.mark.slow
