@@ -69,6 +69,7 @@ def distill(
 
     settings = replace(DEFAULTS, epochs=epochs, rate=rate, seed=seed, temperature=temperature, alpha=alpha)
     plan = Plan(width, depth, tuple(map(feature_pair, features)), settings)
+    limits = tuning.Limits(max_drop, tuning.NO_LIMIT if max_class_drop is None else max_class_drop)
     keeping.check_output(output, [teacher, *([] if student is None else [student])])
     source = registry.inspect(teacher)
     pupil = None if student is None else registry.inspect(student)
@@ -82,7 +83,6 @@ def distill(
         tuned = make.distill(
             source, plan, samples, tuning.work_folder(), reporter, student=pupil, evaluation=judged, what=str(data)
         )  # fmt: skip
-    limits = tuning.Limits(max_drop, tuning.NO_LIMIT if max_class_drop is None else max_class_drop)
     verdict = tuning.gate(tuned, "before", limits, f"the student of {teacher}")
     keeping.deliver(tuned, output)
     _show(out, teacher, student, output, tuned, verdict)

@@ -60,6 +60,7 @@ def prune(
     from edgeship.targets import registry
 
     plan = Plan(method, amount, speedup, Settings(epochs=epochs, rate=rate, seed=seed))
+    limits = tuning.Limits(max_drop, tuning.NO_LIMIT if max_class_drop is None else max_class_drop)
     keeping.check_output(output, [model])
     source = registry.inspect(model)
     make.check(source)
@@ -72,7 +73,6 @@ def prune(
         tuned = make.prune(
             source, plan, samples, tuning.work_folder(), reporter, evaluation=judged, what=str(data)
         )  # fmt: skip
-    limits = tuning.Limits(max_drop, tuning.NO_LIMIT if max_class_drop is None else max_class_drop)
     verdict = tuning.gate(tuned, "before", limits, str(model))
     keeping.deliver(tuned, output)
     _show(out, model, output, plan.method, tuned, verdict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -278,4 +279,5 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
     out.emit("optimize", data, [table, Pairs(pairs)])
     if picked is not None:
         precision = picked.candidate.scheme.precision  # else a float pick becomes what the profile puts first
-        out.say(f"next: edgeship push {saved.model} --precision {precision} -l SELECTOR brings it to devices")
+        model = shlex.quote(str(saved.model))
+        out.say(f"next: edgeship push {model} --precision {precision} -l SELECTOR brings it to devices")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from edgeship.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeship.optimize.quality import Verdict
@@ -15,10 +18,21 @@ NO_LIMIT = 100.0  # points
 
 @dataclass(frozen=True)
 class Limits:
-    """Points of the metric that may be lost, in all and in each class."""
+    """Points of the metric that may be lost, in all and in each class.
+
+    Raises:
+        UsageError: one is no finite number: nothing would ever break it.
+    """
 
     max_drop: float
     max_class_drop: float
+
+    def __post_init__(self) -> None:
+        for option, points in (("--max-drop", self.max_drop), ("--max-class-drop", self.max_class_drop)):
+            if not math.isfinite(points):
+                raise UsageError(
+                    f"{option} {points}: a finite number of points is wanted", hint=f"such as {option} 1.0"
+                )
 
 
 def work_folder() -> Path:

@@ -171,6 +171,9 @@ def _write(w: _Writer, node: Any, cell: _Cell) -> None:
             states.append(w.shaped(state, 1, cell.batch, cell.hidden))
     for name, parts, axis in zip(node.output, (every, *last), (1, 0, 0), strict=False):
         if name:
+            if len(parts) == 1:  # onnx2tf has no TFLite for a Concat of one
+                w.nodes.append(helper.make_node("Identity", parts, [name], name=w.name()))
+                continue
             w.nodes.append(helper.make_node("Concat", parts, [name], name=w.name(), axis=axis))
 
 

@@ -244,7 +244,7 @@ def test_a_source_that_changes_under_way_is_refused(tmp_path: Path) -> None:
 def test_what_is_reachable() -> None:
     assert TFLITE.reachable("keras", "int8") is None
     assert TFLITE.reachable("tflite", "dynamic") is None
-    assert "from onnx to tflite" in str(TFLITE.reachable("onnx", "float32"))
+    assert "edgeship setup onnx2tf" in str(TFLITE.reachable("onnx", "float32"))
 
 
 def test_the_engines_specs_are_the_variants(tmp_path: Path) -> None:
