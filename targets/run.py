@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from edgeship.runtime import engine
 from edgeship.runtime.errors import EngineError
 from edgeship.targets import feed
 from edgeship.targets.base import dequantize_output, quantize_input
+
+#: How ONNX Runtime 1.31 and LiteRT 2.3 say that they do not know an operator.
+_UNKNOWN = re.compile(r"not a registered function/op|[Uu]nresolved custom op|unknown op|No Op registered for")
 
 
 def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -39,10 +43,18 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         finally:
             model.close()
     except EngineError as error:
-        raise ConversionError(
-            f"the engine refuses the model: {error}",
-            hint="try another precision or format; shapes that come about while it runs cannot be served",
-        ) from error
+        said = str(error).replace(str(request["path"]), Path(request["path"]).name)  # it may lie in a temporary folder
+        raise ConversionError(f"the engine refuses the model: {said}", hint=_hint(said)) from error
+
+
+def _hint(said: str) -> str:
+    """What to do about a refusal of a runtime library, in the words that it has for it."""
+    if _UNKNOWN.search(said):
+        return (
+            "the runtime library has no such operator: write it with operators of the standard set, or another "
+            "--format; edgeship model doctor MODEL finds the layer"
+        )
+    return "try another precision or format; shapes that come about while it runs cannot be served"
 
 
 def _answer(model: engine.Model, data: Mapping[str, feed.Array], folder: Path) -> None:

@@ -78,7 +78,8 @@ def optimize(
     Formats, precisions, calibrations and mixed precision are tried on a few samples first and the best of them on all;
     the survivors are timed. The pick is written with its recipe and a report. No project is needed; in one, its budget
     and data are the defaults. Interrupted and started again, nothing finished is done twice. Exit code 6: nothing meets
-    the budget; the report says what comes nearest.
+    the budget; the report says what comes nearest. Where not one candidate could be judged, the code is that of the
+    cause: 1 or 2.
     """
     from edgeship import config, dataset, profile
     from edgeship.errors import GateError, UsageError
@@ -106,11 +107,10 @@ def optimize(
     found = _search(out, request, jobs, project, known)
     saved = save.write(found, folder)
     _show(out, found, saved)
+    if found.fault is not None:
+        raise type(found.fault)(str(found.fault), hint=f"{found.fault.hint or _CAUSE}; {saved.report} shows all")
     if found.pick.row is None:
-        raise GateError(
-            f"{model}: {found.pick.reason}",
-            hint=f"{_REMEDY if found.pick.nearest else _CAUSE}; {saved.report} shows all",
-        )
+        raise GateError(f"{model}: {found.pick.reason}", hint=f"{_REMEDY}; {saved.report} shows all")
 
 
 def _budget(
@@ -185,11 +185,13 @@ def _request(
 ) -> Request:  # fmt: skip
     import platformdirs
 
-    from edgeship.optimize import metrics
+    from edgeship.optimize import metrics, own
     from edgeship.optimize.search.run import Request
 
     if wanted := metric or (project.data.metric if project else None):
         metrics.check_data(wanted, judged.labels, judged.targets)
+        if own.is_own(wanted):
+            own.check(wanted)
     ranked = not wanted or metrics.needs_labels(wanted)
     if ranked and judged.labels is not None and source.outputs and metrics.is_scores(source.outputs[0]):
         metrics.check_labels(judged.labels, source.outputs[0])

@@ -63,6 +63,32 @@ class Numbers:
         return None
 
 
+def check(metric: str) -> None:
+    """Find the function and read its parameters, in a child process; it is not called.
+
+    Raises:
+        UsageError: no such module or function, or it takes other arguments.
+        InputError: importing it raised, crashed or did not end.
+    """
+    with child.workspace() as work:
+        child.run(
+            "edgeship.optimize.finding", _where(metric), work, limits=LIMITS, subject=f"the metric {short(metric)}",
+            failure=InputError,
+        )  # fmt: skip
+
+
+def _where(metric: str) -> dict[str, Any]:
+    """What a step is told to find the function. Raises UsageError."""
+    found = _NAME.fullmatch(metric)
+    if found is None:
+        raise UsageError(f"{metric!r} is no module:function", hint="such as --metric mine:score for score() in mine.py")
+    home = Path(found[1] or ("/" if metric.startswith("/") else "."))
+    return {
+        "folder": str(home.resolve()), "path": [entry or str(Path.cwd()) for entry in sys.path],
+        "cwd": str(Path.cwd()), "module": found[2], "function": found[3],
+    }  # fmt: skip
+
+
 def compare(metric: str, answers: Answers) -> Comparison:
     """Both models under a function.
 
@@ -75,16 +101,10 @@ def compare(metric: str, answers: Answers) -> Comparison:
         UsageError: no such module or function, or it takes other arguments.
         InputError: it raised, crashed, did not end, or gave something else than scores.
     """
-    found = _NAME.fullmatch(metric)
-    if found is None:
-        raise UsageError(f"{metric!r} is no module:function")
-    home = Path(found[1] or ("/" if metric.startswith("/") else "."))
     subsets = [np.arange(len(answers)), *(np.flatnonzero(mask) for mask in answers.slices.values() if mask.any())]
     with child.workspace() as work:
-        request = {
-            "folder": str(home.resolve()), "path": [entry or str(Path.cwd()) for entry in sys.path],
-            "cwd": str(Path.cwd()), "module": found[2], "function": found[3], "resamples": RESAMPLES,
-            "outputs": [spec.name for spec in answers.outputs], "inputs": list(answers.inputs),
+        request = _where(metric) | {
+            "resamples": RESAMPLES, "outputs": [spec.name for spec in answers.outputs], "inputs": list(answers.inputs),
             "labels": answers.labels is not None, "targets": answers.targets is not None, "subsets": len(subsets),
         }  # fmt: skip
         arrays: dict[str, NDArray[Any]] = {f"expected{i}": array for i, array in enumerate(answers.expected)}

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship.errors import ConversionError, EdgeshipError, InputError, UsageError
+from edgeship.errors import ConversionError, EdgeshipError, GateError, InputError, UsageError
 from edgeship.model import ModelFacts
 from edgeship.optimize import quality
 from edgeship.optimize.quality import Verdict
@@ -61,6 +61,11 @@ class Outcome:
     error: str | None = None
     hint: str | None = None
     seconds: float = 0.0
+    kind: type[EdgeshipError] = ConversionError  # of the error
+
+
+#: What an error of a candidate is told as; an error itself may not come back from another process.
+_KINDS = (UsageError, InputError, ConversionError, GateError)
 
 
 def perform(job: Job) -> Outcome:
@@ -72,7 +77,15 @@ def perform(job: Job) -> Outcome:
         verdict = judge(job, variant)
         return Outcome(job.candidate, verdict.samples, variant, verdict, seconds=time.monotonic() - begun)
     except (ConversionError, InputError, UsageError) as error:
-        return Outcome(job.candidate, 0, variant, error=str(error), hint=error.hint, seconds=time.monotonic() - begun)
+        return failed(job.candidate, error, variant, time.monotonic() - begun)
+
+
+def failed(
+    candidate: Candidate, error: EdgeshipError, variant: Variant | None = None, seconds: float = 0.0
+) -> Outcome:  # fmt: skip
+    """The outcome of a candidate that could not be made or judged."""
+    kind = next((kind for kind in _KINDS if isinstance(error, kind)), EdgeshipError)
+    return Outcome(candidate, 0, variant, error=str(error), hint=error.hint, seconds=seconds, kind=kind)
 
 
 def build(job: Job) -> Variant:
@@ -98,6 +111,6 @@ def work(job: Job) -> Outcome:
     try:
         return perform(job)
     except EdgeshipError as error:
-        return Outcome(job.candidate, 0, error=str(error), hint=error.hint)
+        return failed(job.candidate, error)
     except MemoryError:
         return Outcome(job.candidate, 0, error=f"process {os.getpid()} ran out of memory", hint="fewer --jobs")

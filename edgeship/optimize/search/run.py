@@ -29,7 +29,7 @@ from edgeship.optimize.search.sensitivity import Cost, rank
 from edgeship.optimize.tuning.keeping import Tuned
 from edgeship.profile import Profile
 from edgeship.reporter import Reporter, Step
-from edgeship.targets import registry
+from edgeship.targets import registry, routes
 
 STEP = "try"  # the step of a candidate, for reporters that draw a table
 
@@ -76,6 +76,7 @@ class Found:
     costs: Mapping[str, tuple[Cost, ...]] = field(default_factory=dict)  # candidate's name -> layers by cost
     pruned: Mapping[float, Tuned] = field(default_factory=dict)  # how many times less arithmetic -> the Keras model
     seconds: float = 0.0
+    fault: EdgeshipError | None = None  # why not one candidate could be judged: no budget is the cause then
 
 
 class Search:
@@ -120,15 +121,11 @@ class Search:
         decided = pick.choose(
             rows, request.budget, arch=request.profile.hardware.arch, precisions=request.profile.build.precisions
         )
-        if not rows and (why := self._one_reason()):
-            decided = replace(decided, reason=f"{decided.reason}: {why}")
+        fault = None if rows else why_none(tuple(self._last.values()), self._gone)
+        if fault is not None:
+            decided = replace(decided, reason=f"{decided.reason}: {fault}")
         seconds = time.monotonic() - begun
-        return Found(request, decided, self._tell(rows, decided), refused, self._costs, self._pruned, seconds)
-
-    def _one_reason(self) -> str:
-        """Why nothing could be built or judged, where that is the same for every candidate: data, or a metric."""
-        reasons = {outcome.error for outcome in self._last.values()}
-        return reasons.pop() or "" if len(reasons) == 1 else ""
+        return Found(request, decided, self._tell(rows, decided), refused, self._costs, self._pruned, seconds, fault)
 
     # ── the rounds ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -294,6 +291,32 @@ class Search:
         return tuple(out)
 
 
+def why_none(outcomes: Sequence[Outcome], gone: Mapping[Candidate, str]) -> EdgeshipError:
+    """Why not one candidate could be built and judged: the model, the data or a metric is at fault, no budget.
+
+    Args:
+        outcomes: of all that was tried; none has a verdict.
+        gone: why the others were not tried.
+
+    Returns:
+        The error of all candidates where they have the same one, with its kind and so its exit code; else one that
+        tells each reason once.
+    """
+    if not outcomes:
+        return UsageError(
+            routes.told([(candidate.name, why) for candidate, why in gone.items()]),
+            hint="--data DATA, or a precision that needs none: --precision float16",
+        )
+    kinds = {outcome.kind for outcome in outcomes}
+    kind = kinds.pop() if len(kinds) == 1 else ConversionError
+    hints = {outcome.hint for outcome in outcomes}
+    hint = hints.pop() if len(hints) == 1 else None
+    reasons = {outcome.error or "it could not be judged" for outcome in outcomes}
+    if len(reasons) == 1:
+        return kind(reasons.pop(), hint=hint)
+    return kind(routes.told([(o.candidate.name, (o.error or "").split("\n", 1)[0]) for o in outcomes]), hint=hint)
+
+
 def told(verdict: Verdict) -> str:
     """A verdict in a few words: `top-1 98.4 % → 98.3 %, −0.1 (n=1000)`."""
     return verdict.summary.split("   ")[0]
@@ -305,6 +328,6 @@ def row_data(outcome: Outcome) -> dict[str, Any]:
     return {
         "candidate": outcome.candidate.name, "format": outcome.candidate.format,
         "precision": outcome.candidate.scheme.precision, "samples": outcome.samples,
-        "drop": None if verdict is None else verdict.drop, "passed": None if verdict is None else verdict.passed,
+        "drop": None if verdict is None else verdict.drop, "passed": verdict is not None and verdict.passed,
         "bytes": None if variant is None else variant.bytes, "error": outcome.error, "seconds": outcome.seconds,
     }  # fmt: skip

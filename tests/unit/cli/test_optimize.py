@@ -17,7 +17,7 @@ from edgeship.reporter import Reporter
 from edgeship.targets import registry
 from tests.simulators import media
 from tests.simulators.commandline import run, run_error, run_json
-from tests.simulators.models import SHAPE, samples, tiny_tflite
+from tests.simulators.models import SHAPE, samples, tiny_onnx, tiny_tflite
 
 
 @pytest.fixture
@@ -34,6 +34,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez(here / "foreign.npz", image=x.reshape(400, *SHAPE), labels=labels + 1)
     np.savez(here / "wrong.npz", image=x[:60].reshape(60, *SHAPE) / 255)
     return here
+
+
+def foreign_operator(path: Path) -> None:
+    """An ONNX model whose first operator no runtime library has."""
+    import onnx
+
+    model = onnx.load(tiny_onnx(path, precision="float32").path)
+    model.graph.node[0].domain, model.graph.node[0].op_type = "my.ops", "Frobnicate"
+    model.opset_import.append(onnx.helper.make_opsetid("my.ops", 1))
+    onnx.save(model, path)
 
 
 LIMITED = ("--format", "tflite", "--precision", "int8", "--precision", "float32", "--jobs", "1")
@@ -83,14 +93,28 @@ def test_any_name_of_a_file_can_be_timed_and_a_full_disk_names_the_output(
     assert error["message"] == "out: No space left on device"
 
 
-def test_where_nothing_can_be_judged_no_wider_budget_is_advised(folder: Path) -> None:
+def test_a_metric_that_raises_ends_with_its_own_exit_code_and_advises_no_wider_budget(folder: Path) -> None:
     (folder / "mine.py").write_text("def odd(answers):\n    raise ValueError('boom')\n")
     error = run_error(
         "optimize", "m.tflite", "--data", "data.npz", "--profile", "raspberry-pi-5", "--format", "tflite",
-        "--precision", "float32", "--jobs", "1", "--metric", "mine:odd", exit_code=6,
+        "--precision", "float32", "--jobs", "1", "--metric", "mine:odd", exit_code=1,
     )  # fmt: skip
-    assert "the metric mine:odd: it raised ValueError: boom" in error["message"]
+    assert error["kind"] == "InputError"
+    assert error["message"].startswith("the metric mine:odd: it raised ValueError: boom")
     assert error["hint"].startswith("no budget is the cause")
+    assert "m-optimized/report.html shows all" in error["hint"]
+
+
+def test_an_operator_that_the_runtime_library_lacks_is_no_broken_budget(folder: Path) -> None:
+    foreign_operator(folder / "unknown.onnx")
+    error = run_error(
+        "optimize", "unknown.onnx", "--data", "data.npz", "--profile", "raspberry-pi-5", "--format", "onnx",
+        "--precision", "float32", "--jobs", "1", exit_code=1,
+    )  # fmt: skip
+    assert error["kind"] == "ConversionError"
+    assert "Frobnicate" in error["message"]
+    assert ".making" not in error["message"], "a temporary folder says nothing to anybody"
+    assert error["hint"].startswith("the runtime library has no such operator")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +132,8 @@ def test_where_nothing_can_be_judged_no_wider_budget_is_advised(folder: Path) ->
         (("--profile", "raspberry-pi-5", "--data", "data.npz", "--output", "data.npz"), 2, "data.npz"),
         (("--profile", "raspberry-pi-5", "--data", "data.npz", "--metric", "accuracy"), 2, "metric 'accuracy'"),
         (("--profile", "raspberry-pi-5", "--data", "data.npz", "--metric", "mae"), 2, "mae needs targets"),
+        (("--profile", "raspberry-pi-5", "--data", "data.npz", "--metric", "nowhere:f"), 2, "no module 'nowhere'"),
+        (("--profile", "raspberry-pi-5", "--data", "data.npz", "--metric", "json:loads"), 2, "it takes s; known are"),
         (("--profile", "raspberry-pi-5", "--data", "foreign.npz"), 1, "the label 10, the model has the classes 0 to 9"),
     ],
 )  # fmt: skip

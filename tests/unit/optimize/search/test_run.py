@@ -13,9 +13,10 @@ import pytest
 
 from edgeship import profile
 from edgeship.dataset import Dataset
-from edgeship.errors import ConversionError
+from edgeship.errors import ConversionError, InputError, UsageError
 from edgeship.optimize.search import report, run, save
 from edgeship.optimize.search.candidate import Wish
+from edgeship.optimize.search.evaluate import failed
 from edgeship.optimize.search.latency import Latency
 from edgeship.optimize.search.pick import Budget
 from edgeship.optimize.search.run import Found, Request, Search
@@ -24,7 +25,7 @@ from edgeship.targets import child, registry
 from edgeship.targets.base import Recipe, Variant
 from tests.simulators import inline
 from tests.simulators.models import SHAPE, samples, tiny_tflite
-from tests.simulators.searched import latency
+from tests.simulators.searched import candidate, latency
 
 
 @dataclass
@@ -185,6 +186,32 @@ def test_a_metric_that_fails_for_every_candidate_is_the_reason(inlined: None, tm
     assert found.pick.reason.startswith(
         "no candidate could be built: the metric scores:score: it raised KeyError: 'x' ("
     )
+    assert type(found.fault) is InputError
+    assert found.pick.reason.endswith(str(found.fault))
+
+
+def test_of_several_reasons_each_is_told_once_and_one_kind_keeps_its_exit_code() -> None:
+    first, second, third = (candidate(words) for words in ("tflite int8", "onnx int8", "onnx float16"))
+    outcomes = [
+        failed(first, UsageError("no onnx2tf", hint="edgeship setup onnx2tf")),
+        failed(second, UsageError("no opset", hint="later")), failed(third, UsageError("no opset", hint="later")),
+    ]  # fmt: skip
+    fault = run.why_none(outcomes, {})
+    assert type(fault) is UsageError
+    assert str(fault) == "tflite int8: no onnx2tf; onnx int8, onnx float16: no opset"
+    assert fault.hint is None
+    mixed = run.why_none([*outcomes, failed(first, InputError("damaged"))], {})
+    assert (type(mixed), mixed.exit_code) == (ConversionError, 1)
+
+
+def test_where_nothing_is_tried_for_lack_of_data_it_is_a_matter_of_usage(inlined: None, tmp_path: Path) -> None:
+    found = search(replace(request(tmp_path), calibration=None, wish=Wish(("tflite",), ("int8",))))
+    assert found.pick.row is None
+    assert found.fault is not None
+    assert found.fault.exit_code == 2
+    assert "it needs calibration data, and there is none" in str(found.fault)
+    assert found.fault.hint is not None
+    assert found.fault.hint.startswith("--data")
 
 
 def test_a_candidate_that_fails_stops_nothing(inlined: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
