@@ -6,7 +6,8 @@ memory of ours; ONNX Runtime refuses to write an output of another shape into it
 
 On x86-64 without VNNI the int8 kernels saturate in 16 bits, which ARM's do not: `session.x64quantprecision` turns that
 off, so that host and device agree. Some statically quantized graphs do not load with it (ONNX Runtime 1.31: "Attempt to
-replace the existing tensor"); those load without graph optimizations instead, and `notes` says so.
+replace the existing tensor"); where they load by default, as elsewhere, they are run without graph optimizations here,
+and `notes` says so.
 """
 
 from __future__ import annotations
@@ -148,6 +149,8 @@ class OnnxModel:
             return self._create(path, threads, precise=True, optimize=True)
         except EngineError as error:
             try:
+                # every other processor loads it by default: what does not load so must not pass here
+                self._library.functions["ReleaseSession"](self._create(path, threads, precise=False, optimize=True))
                 session = self._create(path, threads, precise=True, optimize=False)
             except EngineError:
                 raise error from None  # the model itself is refused: its first reason is the true one

@@ -33,6 +33,7 @@ from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets import answers, registry
 from edgeship.targets.base import Variant
+from edgeship.targets.scheme import Scheme
 
 FloatArray = NDArray[np.float32]
 
@@ -193,7 +194,8 @@ def judge_run(
     """The verdict on answers that both models gave; a model that carries its own state is judged carrying it too.
 
     Args:
-        facts: the source model; one that the engine runs is run again in sequence.
+        facts: the source model; it is run again in sequence. What only a framework runs is not: a quantization of it is
+            compared with its float32 variant, and a conversion was compared sample by sample.
         variant: made from it.
         data: the samples.
         expected: the source's answers to them, one array [n, *shape] an output.
@@ -207,9 +209,14 @@ def judge_run(
     kind = kind_of(facts, variant)
     verdict = judge(expected, given, variant.outputs, kind)
     state = carried.pairs(variant.inputs, variant.outputs)
-    if not verdict.passed or not state or facts.format not in registry.targets():
+    if not verdict.passed or not state:
         return verdict
-    plain = registry.target(facts.format).as_is(facts, variant.cache, reporter)
+    if facts.format in registry.targets():
+        plain = registry.target(facts.format).as_is(facts, variant.cache, reporter)
+    elif kind == "quantization":
+        plain = registry.target(variant.format).build(facts, Scheme("float32"), None, variant.cache, reporter)
+    else:
+        return verdict
     theirs = carried.pairs(plain.inputs, plain.outputs)
     if not theirs:
         return verdict

@@ -134,7 +134,7 @@ def check(
     verdict = decide(metric, both, budget, labels)
     start = start or facts
     exact = expected if start is facts else registry.source_answers(start, variant, evaluation, reporter)
-    return gated(verdict, numeric.judge(exact, given, variant.outputs, numeric.kind_of(start, variant)))
+    return gated(verdict, numeric.judge_run(start, variant, evaluation, exact, given, reporter, threads=threads))
 
 
 def gated(verdict: Verdict, gate: GateVerdict) -> Verdict:

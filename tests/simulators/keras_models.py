@@ -4,11 +4,12 @@ digits.keras        Sequential CNN "image" -> "probabilities", two epochs on MNI
 calibration.npz     200 samples of it, 20 a class;  evaluation.npz: 500 with labels, 50 a class
 two.keras           functional, dict of inputs b, a (out of order) and two outputs by name, untrained
 nested.keras        Sequential around a Sequential, built by its first call, untrained
+carrying.keras      functional, hands its state "h" on as "h_out", untrained
 mixed.keras         the configuration of digits with the weights of nested
 lambda.keras, custom.keras, open.keras, unbuilt.keras      what must be refused
 
-two, nested, mixed and open go through the export step right away, in the same TensorFlow: `exported(folder, name)` is a
-stand-in for `child.run` that gives what came out.
+two, nested, carrying, mixed and open go through the export step right away, in the same TensorFlow:
+`exported(folder, name)` is a stand-in for `child.run` that gives what came out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 from edgeship.errors import EdgeshipError, InputError
 from edgeship.targets import child
 
-SAMPLES = 9  # of two and nested
+SAMPLES = 9  # of two, nested and carrying
 OPEN = [1, 12, 10, 3]  # the shape that open is exported with
 
 
@@ -101,6 +102,10 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     nested(np.zeros((1, 7), "float32"))
     nested.save(folder / "nested.keras")
 
+    now, held = keras.Input((4,), name="x"), keras.Input((8,), name="h")
+    state = layers.Dense(8, activation="tanh")(layers.Concatenate()([now, held]))
+    keras.Model({"x": now, "h": held}, {"y": layers.Dense(3)(state), "h_out": state}).save(folder / "carrying.keras")
+
     keras.Sequential([keras.Input((3,)), layers.Lambda(lambda v: v * 2)]).save(folder / "lambda.keras")
     keras.Sequential([keras.Input((None, None, 3), name="image"), layers.GlobalAveragePooling2D()]).save(
         folder / "open.keras"
@@ -120,7 +125,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     ):
         for name in config.namelist():
             mixed.writestr(name, (weights if name == "model.weights.h5" else config).read(name))
-    for name in ("two", "nested", "mixed"):
+    for name in ("two", "nested", "carrying", "mixed"):
         _export(folder, name)
     _export(folder, "open", {"image": OPEN})
     return {}

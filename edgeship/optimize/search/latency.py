@@ -18,14 +18,13 @@ from edgeship import libraries
 from edgeship.bench import host, source
 from edgeship.bench.protocol import BenchOptions
 from edgeship.bench.record import Record
+from edgeship.bench.validity import no_kernels
 from edgeship.dataset import Dataset
 from edgeship.targets import cache
 from edgeship.targets.base import Variant
 
 #: Short: many candidates are measured; `edgeship bench run` measures longer.
 OPTIONS = BenchOptions(runs=256, warmup=16, max_seconds=4.0)
-
-_ARM = ("aarch64", "arm64")
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Host:
 
     def refuses(self, variant: Variant) -> str | None:
         """int16x8 has reference kernels alone on other processors than Arm: 25 to 70 times slower than on a board."""
-        if variant.precision == "int16x8" and variant.format == "tflite" and platform.machine() not in _ARM:
+        if no_kernels(variant.format, variant.precision, platform.machine()):
             return "int16x8 runs reference kernels on this processor: time it with --on DEVICE"
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,23 @@ from tests.simulators.bench import latencies, record
 
 def said(**changes: Any) -> str:
     return "\n".join(validity.warnings(record(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("format_name", "precision", "arch", "warned"),
+    [
+        ("tflite", "int16x8", "x86_64", True), ("tflite", "int16x8", "aarch64", False),
+        ("tflite", "int16x8", "armv7l", False), ("onnx", "int16x8", "x86_64", False),
+        ("tflite", "int8", "x86_64", False), ("tflite", "int16x8", None, False),
+    ],
+)  # fmt: skip
+def test_int16_without_kernels_says_nothing_of_a_board(
+    format_name: str, precision: str, arch: str | None, warned: bool
+) -> None:
+    plain = record()
+    identity = replace(plain.identity, format=format_name, precision=precision)
+    text = said(identity=identity, place=replace(plain.place, arch=arch))
+    assert ("int16x8 runs reference kernels on x86_64" in text) == warned
 
 
 def test_a_quiet_steady_measurement_has_no_warnings() -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from edgeship import child
 from edgeship.dataset import Dataset
-from edgeship.optimize import carried, gate
+from edgeship.optimize import carried, gate, quality
 from edgeship.optimize.carried import pairs
+from edgeship.optimize.search.evaluate import Limits
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets import registry
@@ -82,6 +83,11 @@ def test_state_that_is_lost_is_found_though_every_sample_alone_is_right(
         registry.inspect(filter_onnx(tmp_path / "b.onnx", 0.3)), Scheme("float32"), None, tmp_path / "c", Reporter()
     )
     shutil.copy(other.path, tmp_path / "forgets.onnx")
-    verdict = gate.check(facts, replace(other, recipe=good.recipe), data)
+    forgets = replace(other, recipe=good.recipe)
+    verdict = gate.check(facts, forgets, data)
     assert not verdict.passed
     assert verdict.reason.startswith("carrying its state state: ")
+    limits = Limits(max_drop=100.0)
+    checked = [quality.check(facts, variant, data, limits, metric="cosine") for variant in (good, forgets)]
+    assert [v.passed for v in checked] == [True, False], "a search and a push ask quality.check"
+    assert "refused by the numeric gate: carrying its state state: " in checked[1].summary

@@ -16,9 +16,10 @@ from edgeship import dataset
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, InputError, MissingExtra, UsageError
 from edgeship.model import ModelFacts
-from edgeship.optimize import golden, quality
+from edgeship.optimize import carried, gate, golden, quality
 from edgeship.reporter import Reporter
 from edgeship.targets import answers, cache, child, registry
+from edgeship.targets.base import Variant
 from edgeship.targets.keras.export import EXPORTER
 from edgeship.targets.scheme import Scheme
 from tests.simulators import keras_models
@@ -218,6 +219,32 @@ def test_other_models_convert_to_both_formats(
         wanted = registry.source_answers(facts, variant, data, Reporter())
         for expected, given in zip(wanted, answers.of_variant(variant, data), strict=True):
             assert np.allclose(expected, given, atol=1e-5)
+
+
+def test_a_model_that_carries_its_state_is_judged_carrying_it(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras is not run in sequence: what is quantized is compared with its float32 variant."""
+    facts = registry.inspect(models / "carrying.keras")
+    data = Dataset(keras_models.samples(models, "carrying"))
+    folder = models / "carrying-cache"
+    with monkeypatch.context() as patch:
+        patch.setattr(child, "run", keras_models.exported(models, "carrying"))
+        registry.prepare(facts, [data], folder)
+    run: list[str] = []
+
+    def answer(variant: Variant, *rest: Any, **more: Any) -> Any:
+        run.append(variant.precision)
+        given = real(variant, *rest, **more)
+        return tuple(array * (-1 if variant.precision == broken else 1) for array in given)
+
+    real, broken = carried.answers, ""
+    monkeypatch.setattr(carried, "answers", answer)
+    for target in registry.targets().values():
+        variant = target.build(facts, Scheme("int8"), data, folder, Reporter())
+        broken = ""
+        assert gate.check(facts, variant, data).passed
+        assert run[-2:] == ["float32", "int8"]
+        broken = "int8"
+        assert "carrying its state h: " in gate.check(facts, variant, data).reason
 
 
 def test_open_axes_are_closed_by_a_shape_that_is_given(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from edgeship import environments
 from edgeship.errors import ConversionError, UsageError
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
+from edgeship.runtime import engine
 from edgeship.targets import registry, routes
 from edgeship.targets.export import Exporter
 from edgeship.targets.onnx2tf import finish
@@ -192,6 +193,30 @@ def test_a_state_that_survives_a_run_is_named() -> None:
     a = [f32([1]), f32([2]), f32([1])]
     with pytest.raises(ConversionError, match="from the second run on: something of a run stays for the next"):
         finish.compare(answers(*a), answers(a[0], a[1] + 1, a[2] + 1))
+
+
+def test_the_first_sample_is_run_again_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts: ModelFacts
+) -> None:
+    """A model that answers rightly whatever it sees for the first time may still keep something of it."""
+
+    class Remembers:
+        def __init__(self, *args: Any, **named: Any) -> None:
+            self.model, self.seen = real(*args, **named), set[bytes]()
+            self.inputs, self.outputs, self.notes = self.model.inputs, self.model.outputs, self.model.notes
+            self.close = self.model.close
+
+        def run(self, *inputs: bytes | memoryview) -> list[bytes]:
+            given = b"".join(map(bytes, inputs))
+            again = given in self.seen
+            self.seen.add(given)
+            return [out[::-1] if again else out for out in self.model.run(*inputs)]
+
+    real = engine.load
+    stand_in(tmp_path / "env", monkeypatch, writes(converted(tmp_path)))
+    monkeypatch.setattr(engine, "load", Remembers)
+    with pytest.raises(ConversionError, match=r"onnx2tf made of it|from the second run on"):
+        routes.float_model(facts, "tflite", tmp_path / "c", Reporter())
 
 
 def test_shapes_integers_and_what_is_no_number_count() -> None:

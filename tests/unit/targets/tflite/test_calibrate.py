@@ -16,7 +16,7 @@ from edgeship.targets.scheme import RANGES, Scheme
 from edgeship.targets.tflite import calibrate
 from edgeship.targets.tflite.inspect import default_signature
 from edgeship.targets.tflite.reader import read
-from tests.simulators.tflite_graphs import Float, branches, mlp, samples
+from tests.simulators.tflite_graphs import Float, branches, mlp, recurrent, samples
 
 pytestmark = pytest.mark.filterwarnings("ignore:Warning. Enabling:UserWarning")
 
@@ -37,6 +37,13 @@ def test_every_activation_has_the_extremes_of_all_samples(tmp_path: Path) -> Non
     assert set(found) == {"x", "dense_a", "dense_b", "dense_c"}
     assert found["x"] == (float(x.min()), float(x.max()))
     assert found["dense_a"][0] == 0.0
+
+
+def test_every_sample_begins_at_a_state_of_zero(tmp_path: Path) -> None:
+    """A variable tensor outlives a run: without a reset, what is seen would depend on the order of the samples."""
+    x = np.random.default_rng(0).normal(size=(20, 1, 5, 4)).astype(np.float32)
+    path = recurrent(tmp_path / "m.tflite", "LSTM")
+    assert ranges(path, x) == ranges(path, x[::-1]) == ranges(path, np.concatenate([x, x]))
 
 
 def test_they_are_those_of_the_quantizers_own_calibrator(tmp_path: Path) -> None:
