@@ -186,6 +186,7 @@ def _request(
     import platformdirs
 
     from edgeship.optimize import metrics, own
+    from edgeship.optimize.agreement import is_scores
     from edgeship.optimize.search.run import Request
 
     if wanted := metric or (project.data.metric if project else None):
@@ -193,7 +194,7 @@ def _request(
         if own.is_own(wanted):
             own.check(wanted)
     ranked = not wanted or metrics.needs_labels(wanted)
-    if ranked and judged.labels is not None and source.outputs and metrics.is_scores(source.outputs[0]):
+    if ranked and judged.labels is not None and source.outputs and is_scores(source.outputs[0]):
         metrics.check_labels(judged.labels, source.outputs[0])
 
     cache = platformdirs.user_cache_path("edgeship") / "variants" if project is None else project.state / "variants"

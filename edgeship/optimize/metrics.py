@@ -10,13 +10,13 @@ Rules this module keeps:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeship.errors import InputError, UsageError
 from edgeship.optimize import own
+from edgeship.optimize.agreement import agreeing
 from edgeship.optimize.answers import Answers
 from edgeship.optimize.drops import F1, BoolArray, Comparison, Double, Indices, Means, Pooled, RightWrong
 from edgeship.runtime.manifest import TensorSpec
@@ -26,10 +26,6 @@ NAMES = {
     TOP1: "top-1", AGREEMENT: "agreement", "f1": "F1", "f1-binary": "F1 of class 1", "mae": "MAE", "rmse": "RMSE",
     "cosine": "cosine",
 }  # fmt: skip
-
-#: An answer that is no vector of class scores agrees when each of its numbers is within this part of the range that the
-#: float model's numbers have in the same column: one scale for boxes and scores together must not hide the scores.
-SAME = 0.05
 
 _TOP = re.compile(r"top([1-9][0-9]{0,3})")
 
@@ -120,11 +116,6 @@ def compare(metric: str, answers: Answers) -> Comparison:
 # ── classes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def is_scores(spec: TensorSpec) -> bool:
-    """Whether an output is one score for each of several classes: [1, C] or [C]."""
-    return spec.count >= 2 and spec.count == spec.shape[-1]
-
-
 def _flat(array: FloatArray) -> FloatArray:
     return array.reshape(len(array), -1)
 
@@ -184,27 +175,6 @@ def check_labels(truth: NDArray[np.int32], spec: TensorSpec) -> None:
 
 
 # ── other answers ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def agreeing(
-    expected: Sequence[FloatArray], given: Sequence[FloatArray], outputs: Sequence[TensorSpec]
-) -> BoolArray:  # fmt: skip
-    """Whether source and variant answer alike, bool [n].
-
-    Scores by class: the same class is highest. Other outputs: every number within `SAME` of the range of its column
-    (the last axis) in the source's answers.
-    """
-    alike: BoolArray = np.ones(len(expected[0]), dtype=np.bool_)
-    for wanted, got, spec in zip(expected, given, outputs, strict=True):
-        alike &= _sound(got)
-        if is_scores(spec):
-            alike &= _flat(wanted).argmax(axis=1) == _flat(got).argmax(axis=1)
-            continue
-        columns = wanted.reshape(len(wanted), -1, wanted.shape[-1] if wanted.ndim > 1 else 1)
-        width = columns.max(axis=(0, 1)) - columns.min(axis=(0, 1))
-        far = np.abs(got.reshape(columns.shape) - columns) > SAME * np.maximum(width, 1e-6)
-        alike &= ~far.any(axis=(1, 2))
-    return alike
 
 
 def cosines(wanted: FloatArray, given: FloatArray) -> Double:

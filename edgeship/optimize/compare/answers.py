@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeship.errors import InputError
-from edgeship.optimize.metrics import agreeing, is_scores, right
+from edgeship.optimize.agreement import agreeing, is_scores
+from edgeship.optimize.metrics import right
 from edgeship.runtime.manifest import TensorSpec
 
 FloatArray = NDArray[np.float32]

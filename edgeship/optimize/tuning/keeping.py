@@ -20,6 +20,7 @@ from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, InputError, ReleaseError, UsageError
 from edgeship.model import ModelFacts, digest
 from edgeship.optimize import metrics, quality
+from edgeship.optimize.agreement import is_scores
 from edgeship.optimize.tuning import fit, parts, samples
 from edgeship.optimize.tuning.settings import Settings
 from edgeship.reporter import Reporter, Step
@@ -82,7 +83,7 @@ class Tuned:
         expected, given = self.answers[before], self.answers[after]
         specs = [TensorSpec(f"output_{j}", "float32", (1, *out.shape[1:])) for j, out in enumerate(expected)]
         truth = self.evaluation.labels
-        if truth is not None and not metrics.is_scores(specs[0]):
+        if truth is not None and not is_scores(specs[0]):
             truth = None
         return quality.judge(
             expected, given, specs, budget, metric=metrics.AGREEMENT if truth is None else metrics.TOP1, truth=truth,
@@ -173,7 +174,7 @@ def _check_labels(source: ModelFacts, divided: parts.Parts, what: str, reporter:
         if divided.train.targets is None:
             reporter.note(f"{what} has no labels: the training follows the answers of {source.path.name} alone")
         return
-    if source.outputs and metrics.is_scores(source.outputs[0]):
+    if source.outputs and is_scores(source.outputs[0]):
         highest = max(int(part.labels.max()) for part in (divided.train, divided.validation, divided.evaluation)
                       if part.labels is not None)  # fmt: skip
         if highest >= source.outputs[0].count:

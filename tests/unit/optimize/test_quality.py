@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgeship.dataset import Dataset
 from edgeship.errors import InputError, UsageError
 from edgeship.optimize import quality
-from edgeship.optimize.metrics import agreeing
+from edgeship.optimize.agreement import agreeing
 from edgeship.optimize.quality import Verdict, judge, signed
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
