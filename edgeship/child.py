@@ -8,10 +8,12 @@ Rules this module keeps:
   files, no core dump; it dies with the parent. The parent adds a timeout and ends the child's whole process group.
 * Death by a signal, a hang and a lack of memory are ordinary errors with a cause. What the child prints never reaches
   the user unless it fails, then its last lines do.
+* A step ends with its answer: threads and processes that a user's code or a framework left running end with it.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import errno
@@ -23,6 +25,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -142,6 +145,8 @@ def _run(
             raise failure(
                 f"{subject}: {_short(step)} did not end within {limits.seconds:.0f} s and was stopped{_tail(folder)}"
             ) from None
+        with contextlib.suppress(ProcessLookupError):  # what it started and left behind
+            os.killpg(process.pid, signal.SIGKILL)
     if code < 0:
         raise failure(f"{subject}: {_death(-code, _short(step), limits)}{_tail(folder)}", hint=_death_hint(-code))
     return _answer(folder, code, _short(step), subject, failure)
@@ -188,7 +193,7 @@ def _death_hint(number: int) -> str | None:
     if number == signal.SIGKILL:
         return "most often the machine ran out of memory: close something, or use fewer or smaller samples"
     if number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL):
-        return "the framework crashed on this model; it may be damaged"
+        return "native code crashed: most often on a damaged file, else a library or code of your own is at fault"
     return None
 
 
@@ -238,11 +243,11 @@ def _perform(order: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         return _refusal(
             "", f"{step}: no space left on the disk of {folder}", "free some, or set TMPDIR to another disk"
         )
-    except Exception as error:  # noqa: BLE001 - a framework may raise anything: that is what the child is for
+    except BaseException as error:  # noqa: BLE001 - a framework may raise anything, or exit: Ctrl-C never comes here
         return _foreign(step, error)
 
 
-def _foreign(step: str, error: Exception) -> dict[str, Any]:
+def _foreign(step: str, error: BaseException) -> dict[str, Any]:
     print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201 - the child's log
     text = " ".join(str(error).split())
     return _refusal("", f"{step} failed: {type(error).__name__}: {text[:1000]}", None)
@@ -260,3 +265,6 @@ def main(folder: str) -> None:
     part = here / "response.part"
     part.write_text(json.dumps(response, allow_nan=False), encoding="utf-8")
     part.replace(here / "response.json")
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        atexit._run_exitfuncs()  # noqa: SLF001 - the interpreter waits for such a thread before it comes to these
+        os._exit(0)

@@ -176,7 +176,7 @@ def _theirs(what: str, home: Path, call: Callable[[], T]) -> T:
         return call()
     except EdgeshipError:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
         frames = [frame for frame in frames if not frame.filename.startswith("<")]
         own = [frame for frame in frames if Path(frame.filename).is_relative_to(home)] or frames

@@ -92,7 +92,7 @@ def find(module: str, name: str) -> Function:
         found = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
         raise UsageError(f"no module {error.name!r} in {sys.path[0]}, nor where Python looks", hint=HINT) from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise InputError(f"importing {module} raised {_told(error)}") from error
     if not callable(found):
         raise UsageError(f"{module} has no function {name!r}", hint=HINT)
@@ -118,9 +118,12 @@ def asked_for(function: Function) -> tuple[str, ...]:
 def scores_of(result: object, count: int) -> Double:
     """What a call gave, as float64 [count] or []. Raises InputError: no such array, NaN, outside −1 to 1."""
     try:
-        scores = np.asarray(result, dtype=np.float64)
+        given = np.asarray(result)
+        if given.dtype.kind in "cSUmM":  # numpy would make real numbers of complex ones, of text and of times
+            raise TypeError(given.dtype)
+        scores = given.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"it gave {type(result).__name__}, numbers are wanted", hint=HINT) from error
+        raise InputError(f"it gave {type(result).__name__}, real numbers are wanted", hint=HINT) from error
     if scores.shape not in ((), (count,)):
         raise InputError(f"it gave an array {list(scores.shape)} for {count} samples", hint=HINT)
     if not np.isfinite(scores).all():
@@ -136,7 +139,7 @@ def scores_of(result: object, count: int) -> Double:
 def _called(function: Function, arguments: Mapping[str, Any]) -> object:
     try:
         return function(**arguments)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise InputError(f"it raised {_told(error)}") from error
 
 
@@ -144,7 +147,7 @@ def _value(function: Function, arguments: Mapping[str, Any]) -> float:
     """One number, NaN where it has none: a draw without positives has no recall."""
     try:
         return float(function(**arguments))  # type: ignore[arg-type]  # a user's function
-    except Exception:  # noqa: BLE001 - the user's; it has shown on all samples that it works
+    except (Exception, SystemExit):  # noqa: BLE001 - the user's; it has shown on all samples that it works
         return float("nan")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,21 +21,14 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if do == "answer":
         return {"echo": request["value"], "cwd": str(Path.cwd()), "folder": str(folder), "modules": sorted(sys.modules)}
     if do == "raise":
-        kinds: dict[str, type[Exception]] = {
-            "InputError": InputError, "ConversionError": ConversionError, "UsageError": UsageError, "OSError": OSError
+        kinds: dict[str, type[BaseException]] = {
+            "InputError": InputError, "ConversionError": ConversionError, "UsageError": UsageError, "OSError": OSError,
+            "SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt, "GeneratorExit": GeneratorExit,
         }  # fmt: skip
         raise kinds.get(request["kind"], KeyError)(*request["arguments"], **request.get("keywords", {}))
     print("one line\nthe last \x1b[31mline", flush=True)
-    if do == "die":
-        os.kill(os.getpid(), int(request["signal"]))
-    elif do == "exit":
-        os._exit(3)
-    elif do == "hang":
-        (folder / "pid").write_text(str(os.getpid()))
-        time.sleep(600)
-    elif do == "burn":
-        while True:
-            pass
+    if do in ("die", "exit", "hang", "burn"):
+        _end(do, request, folder)
     elif do == "eat":
         return {"bytes": len(bytearray(int(request["bytes"])))}
     elif do == "write":
@@ -43,7 +38,30 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
         names = ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_CORE")
         return {name: resource.getrlimit(getattr(resource, name))[0] for name in names}
+    elif do == "leave":
+        return {"pid": _left_running(request["what"])}
     elif do == "nan":
         return {"value": float("nan")}
     signal.pause()
     return {}
+
+
+def _end(do: str, request: Mapping[str, Any], folder: Path) -> None:
+    """No answer, in one way or another."""
+    if do == "die":
+        os.kill(os.getpid(), int(request["signal"]))
+    elif do == "exit":
+        os._exit(3)
+    elif do == "hang":
+        (folder / "pid").write_text(str(os.getpid()))
+        time.sleep(600)
+    while True:
+        pass
+
+
+def _left_running(what: str) -> int:
+    """The process that runs on for ten minutes: one of its own, or this one for the sake of a thread."""
+    if what == "process":
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    return os.getpid()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,29 @@ def test_a_forged_answer_is_no_answer(tmp_path: Path, answer: bytes) -> None:
     (tmp_path / "response.json").write_bytes(answer)
     with pytest.raises(ConversionError, match="without an answer"):
         run(tmp_path, do="exit")
+
+
+@pytest.mark.parametrize("what", ["process", "thread"])
+def test_what_a_step_leaves_running_ends_with_its_answer(tmp_path: Path, what: str) -> None:
+    result = run(tmp_path, do="leave", what=what)
+    for _ in range(500):  # its parent is gone: init reaps it, in its own time
+        if not Path(f"/proc/{result['pid']}/cmdline").is_file() or _state(result["pid"]) == "Z":
+            return
+        time.sleep(0.01)
+    pytest.fail(f"process {result['pid']} runs on")
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+@pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "GeneratorExit"])
+def test_an_exit_that_a_step_raises_is_an_error_with_its_name(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ConversionError, match=f"{kind}: 0"):
+        run(tmp_path, do="raise", kind=kind, arguments=[0])
 
 
 def test_an_unknown_step_is_an_error(tmp_path: Path) -> None:
