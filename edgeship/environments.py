@@ -55,6 +55,8 @@ class Recipe:
         check: a Python program that fails where the packages do not work.
         versions: Pythons, first and last, that all its wheels are there for.
         machines: names of `platform.machine()`.
+        elsewhere: what helps on a host that it is not for.
+        runs: the format that its package of the same name runs, as devices do that have it; "" where it is a tool.
     """
 
     name: str
@@ -62,17 +64,20 @@ class Recipe:
     check: str
     versions: tuple[tuple[int, int], tuple[int, int]]
     machines: tuple[str, ...]
+    elsewhere: str = ""
+    runs: str = ""
 
 
 RECIPES = (
     Recipe(
         "onnx2tf", "converts ONNX and PyTorch models to TFLite, without TensorFlow", "import onnx2tf, onnxruntime",
         ((3, 11), (3, 13)), ("x86_64",),
+        "convert the model on such a machine: edgeship model convert MODEL --output model.tflite",
     ),
     Recipe(
         "tflite-runtime", "tries TFLite files in the old runtime package that some devices have",
         "import numpy, tflite_runtime.interpreter; assert numpy.__version__ < '2'", ((3, 11), (3, 11)),
-        ("x86_64", "aarch64"),
+        ("x86_64", "aarch64"), "try the file on such a machine: edgeship model inspect FILE --profiles", "tflite",
     ),
 )  # fmt: skip
 
@@ -117,7 +122,22 @@ def state(name: str) -> State:
 def missing(name: str) -> str | None:
     """None where an environment is ready, else why it cannot be used and what makes it usable."""
     found = state(name)
-    return None if found.ready else f"the environment {name} is {found.reason}; {command(name)} makes it"
+    if found.ready:
+        return None
+    if (refused := _refuses_host(found.recipe)) is not None:
+        return f"the environment {name} cannot be made here: {refused[0]}"
+    return f"the environment {name} is {found.reason}; {command(name)} makes it"
+
+
+def runtimes() -> tuple[str, ...]:
+    """The runtime packages that variants can be tried in, by name and version."""
+    return tuple(f"{one.name}-{packages(one.name).get(one.name)}" for one in RECIPES if one.runs)
+
+
+def of_runtime(runtime: str) -> str | None:
+    """The environment that has a runtime package in this very version (`tflite-runtime-2.14.0`), or None."""
+    names = (one.name for one in RECIPES if one.runs)
+    return dict(zip(runtimes(), names, strict=True)).get(runtime)
 
 
 def python(name: str) -> Path:
@@ -126,6 +146,12 @@ def python(name: str) -> Path:
     if not found.ready:
         raise UsageError(f"{found.folder}: the environment {name} is {found.reason}", hint=command(name))
     return interpreter(found.folder)
+
+
+def remedy(name: str) -> str:
+    """What helps where an environment is not ready: the command that makes it, or what a host can do that cannot."""
+    refused = _refuses_host(recipe(name))
+    return command(name) if refused is None else refused[1]
 
 
 def command(name: str) -> str:
@@ -345,19 +371,24 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _check_host(found: Recipe) -> None:
+    if (refused := _refuses_host(found)) is not None:
+        raise UsageError(f"{found.name}: {refused[0]}", hint=refused[1] or None)
+
+
+def _refuses_host(found: Recipe) -> tuple[str, str] | None:
+    """(why its packages are not for this host, what helps), or None."""
+    if platform.system() != "Linux" or platform.machine() not in found.machines:
+        machines = " and ".join(found.machines)
+        here = f"{platform.system()} on {platform.machine()}"
+        return f"its packages are pinned for Linux on {machines}; this is {here}", found.elsewhere
     first, last = found.versions
     if not first <= sys.version_info[:2] <= last:
-        raise UsageError(
-            f"{found.name}: this Python is {platform.python_version()}; its packages are there for "
-            f"{first[0]}.{first[1]} to {last[0]}.{last[1]}",
-            hint=f"install edgeship in a Python {last[0]}.{last[1]} for this",
+        spans = f"{first[0]}.{first[1]}" + (f" to {last[0]}.{last[1]}" if last != first else "")
+        return (
+            f"this Python is {platform.python_version()}; its packages are there for {spans}",
+            f"install edgeship in a Python {last[0]}.{last[1]} for this",
         )
-    if platform.system() != "Linux" or platform.machine() not in found.machines:
-        raise UsageError(
-            f"{found.name}: its packages are pinned for Linux on {' and '.join(found.machines)}; this is "
-            f"{platform.system()} on {platform.machine()}",
-            hint="convert the model on such a machine: edgeship model convert MODEL --output model.tflite",
-        )
+    return None
 
 
 def _folder(name: str) -> Path:

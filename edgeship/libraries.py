@@ -110,6 +110,11 @@ def _wheel(library: Mapping[str, Any]) -> str:
     return name
 
 
+def carried(runtime: str) -> bool:
+    """Whether a release can take this runtime library along: whether it is pinned for any architecture."""
+    return any(pin.name == runtime for pin in pins())
+
+
 def pinned(runtime: str, arch: str) -> Pin:
     """What is pinned under a name for an architecture. Raises UsageError that lists what there is."""
     arch = _ARCH.get(arch, arch)

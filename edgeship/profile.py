@@ -126,7 +126,12 @@ class Build:
     ]
     precisions: Annotated[tuple[str, ...], Key(several(*PRECISIONS), "Precisions in order of preference.")]
     runtime: Annotated[
-        Mapping[str, str], Key(RUNTIMES, "Runtime library for each format, by its name in `runtimes.toml`.")
+        Mapping[str, str],
+        Key(
+            RUNTIMES,
+            "Runtime library for each format, by its name in `runtimes.toml`; or a package that a program of yours "
+            "has there: `tflite-runtime-2.14.0`.",
+        ),
     ]
     threads: Annotated[int, Key(integer(1, 256), "Threads of one inference.")]
 

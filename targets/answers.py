@@ -36,27 +36,37 @@ class Loaded:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     notes: tuple[str, ...]
+    library: str = ""  # sha256 of the runtime library that it was
 
 
 def load(
-    format: str, path: Path, what: str, reporter: Reporter | None = None  # noqa: A002 - the domain's word
+    format: str, path: Path, what: str, reporter: Reporter | None = None, *,  # noqa: A002 - the domain's word
+    library: Library | None = None,
 ) -> Loaded:  # fmt: skip
     """Load a model in the engine and run it once on zeros: shapes are taken from a run, not from what is declared.
+
+    Args:
+        format: of the file.
+        path: the file.
+        what: the model, for messages.
+        reporter: is told when the runtime library has to be fetched.
+        library: to run it; by default the one that this host measures with.
 
     Raises:
         ConversionError: the engine refuses it or dies of it.
     """
-    library = libraries.for_host(format, reporter=reporter)
+    library = library or libraries.for_host(format, reporter=reporter)
     with child.workspace() as work:
         result = _run(library, format, path, None, work, 1, what)
     return Loaded(
         tuple(TensorSpec.parse(t) for t in result["inputs"]), tuple(TensorSpec.parse(t) for t in result["outputs"]),
-        tuple(map(str, result["notes"])),
+        tuple(map(str, result["notes"])), library.sha256,
     )  # fmt: skip
 
 
 def of_variant(
-    variant: Variant, data: Dataset, *, threads: int = 1, reporter: Reporter | None = None
+    variant: Variant, data: Dataset, *, threads: int = 1, reporter: Reporter | None = None,
+    library: Library | None = None,
 ) -> tuple[FloatArray, ...]:  # fmt: skip
     """A variant's answers, real values.
 
@@ -65,6 +75,7 @@ def of_variant(
         data: samples.
         threads: of the engine.
         reporter: is told when the runtime library has to be fetched.
+        library: as `load`.
 
     Returns:
         One float32 array [n, *output.shape] an output, in the order of `variant.outputs`; mapped from the disk.
@@ -72,17 +83,17 @@ def of_variant(
     Raises:
         ConversionError: the engine failed.
     """
-    library = libraries.for_host(variant.format, reporter=reporter)
+    used = library or libraries.for_host(variant.format, reporter=reporter)
     count = len(variant.outputs)
 
     def make(place: Path) -> Mapping[str, Any]:
         with child.workspace() as work:
-            _run(library, variant.format, variant.path, data, work, threads, str(variant.path))
+            _run(used, variant.format, variant.path, data, work, threads, str(variant.path))
             for index in range(count):
                 shutil.copyfile(work / f"answer{index}.npy", place / f"{index}.npy")
         return {"outputs": count}
 
-    key = cache.key_of(_ANSWERS, variant.sha256, data.inputs_sha256, library.sha256)
+    key = cache.key_of(_ANSWERS, variant.sha256, data.inputs_sha256, used.sha256)
     entry = cache.keep(variant.cache, key, make)
     return tuple(np.load(entry.path(f"{i}.npy"), mmap_mode="r", allow_pickle=False) for i in range(count))
 

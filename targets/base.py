@@ -101,6 +101,7 @@ class Variant:
     int8_share: float = 0.0  # of the elements of all weight matrices, 0 to 1
     notes: tuple[str, ...] = ()  # of the engine and the converter, for people
     cached: bool = False  # it was there already
+    library: str = ""  # sha256 of the runtime library that it was loaded and run in when it was made
 
     @property
     def format(self) -> str:

@@ -93,10 +93,8 @@ def make(
         with child.workspace() as work:
             facts = plan(work).run(str(source.path))
             shutil.copyfile(work / file, place / file)
-        details = facts.get("details", {})
-        share = float(details.get("float16_share", 1.0) if recipe.precision == "float16" else facts["int8_share"])
-        share += float(facts.get("kept_share", 0.0))  # of layers that were to stay in float
-        check_share(share, recipe.precision, what, map(str, details.get("left_in_float", [])))
+        if recipe.precision != source.precision:  # else no number was to change
+            _check_share(facts, recipe.precision, what)
         loaded = answers.load(recipe.format, place / file, what, reporter)
         measured = facts.get("measured") if source.format == recipe.format else None  # declared shapes may lie
         _check_outputs(measured or [t.shape for t in source.outputs], loaded.outputs, what)
@@ -105,7 +103,7 @@ def make(
         return {
             "inputs": [t.encode() for t in loaded.inputs], "outputs": [t.encode() for t in loaded.outputs],
             "notes": [*facts.get("decided", []), *loaded.notes], "int8_share": facts["int8_share"],
-            "sha256": sha, "bytes": size,
+            "sha256": sha, "bytes": size, "library": loaded.library,
         }  # fmt: skip
 
     entry = cache.keep(folder, recipe.key, perform)
@@ -122,8 +120,16 @@ def _variant(entry: cache.Entry, recipe: Recipe, file: str) -> Variant:
         inputs=tuple(TensorSpec.parse(t) for t in facts["inputs"]),
         outputs=tuple(TensorSpec.parse(t) for t in facts["outputs"]),
         bytes=int(facts["bytes"]), sha256=str(facts["sha256"]), int8_share=float(facts["int8_share"]),
-        notes=tuple(map(str, facts["notes"])), cached=entry.cached,
+        notes=tuple(map(str, facts["notes"])), cached=entry.cached, library=str(facts.get("library", "")),
     )  # fmt: skip
+
+
+def _check_share(facts: Mapping[str, Any], precision: str, what: str) -> None:
+    """Refuse what a quantizer left as it was. Raises ConversionError."""
+    details = facts.get("details", {})
+    share = float(details.get("float16_share", 1.0) if precision == "float16" else facts["int8_share"])
+    share += float(facts.get("kept_share", 0.0))  # of layers that were to stay in float
+    check_share(share, precision, what, map(str, details.get("left_in_float", [])))
 
 
 def _check_outputs(expected: Sequence[Sequence[int]], outputs: tuple[TensorSpec, ...], what: str) -> None:

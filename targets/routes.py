@@ -45,7 +45,7 @@ class Route:
             MissingExtra.
         via: the format that the source becomes on the way; "" where it becomes the format at once.
         missing: why the route cannot be taken on this host, and what to type; None where it can.
-        remedy: what to type.
+        remedy: what helps then: what to type, or where.
     """
 
     steps: Callable[[ModelFacts], Sequence[Mapping[str, Any]]]
@@ -53,7 +53,7 @@ class Route:
     make: Callable[[ModelFacts, Path, Reporter], Path]
     via: str = ""
     missing: Callable[[], str | None] = lambda: None
-    remedy: str = ""
+    remedy: Callable[[], str] = lambda: ""
 
 
 def _exported(exporter: Exporter, format: str) -> Route:  # noqa: A002 - the domain's word
@@ -76,7 +76,7 @@ ROUTES: Mapping[tuple[str, str], Route] = MappingProxyType(
         ("savedmodel", "tflite"): _exported(savedmodel.EXPORTER, "tflite"),
         ("tflite", "tflite"): _own(tflite_plain.steps),
         ("onnx", "tflite"): Route(
-            onnx2tf.steps, onnx2tf.versions, onnx2tf.made, missing=onnx2tf.missing, remedy=onnx2tf.REMEDY
+            onnx2tf.steps, onnx2tf.versions, onnx2tf.made, missing=onnx2tf.missing, remedy=onnx2tf.remedy
         ),
         ("torch", "tflite"): Route(
             onnx2tf.steps_of_torch,
@@ -84,7 +84,7 @@ ROUTES: Mapping[tuple[str, str], Route] = MappingProxyType(
             onnx2tf.made_of_torch,
             via="onnx",
             missing=onnx2tf.missing,
-            remedy=onnx2tf.REMEDY,
+            remedy=onnx2tf.remedy,
         ),
         ("keras", "onnx"): _exported(keras.EXPORTER, "onnx"),
         ("savedmodel", "onnx"): _exported(savedmodel.EXPORTER, "onnx"),
@@ -120,14 +120,14 @@ def route(source_format: str, format: str) -> Route:  # noqa: A002
     """The route. Raises UsageError where there is none, or it cannot be taken here."""
     if reason := unreachable(source_format, format):
         found = ROUTES.get((source_format, format))
-        raise UsageError(reason, hint=found.remedy if found is not None else None)
+        raise UsageError(reason, hint=found.remedy() if found is not None else None)
     return ROUTES[source_format, format]
 
 
 def remedy(source_format: str, formats: Sequence[str]) -> str | None:
     """What to type so that a route to one of the formats can be taken here; None where nothing helps."""
     found = [ROUTES[source_format, name] for name in formats if (source_format, name) in ROUTES]
-    return next((each.remedy for each in found if each.remedy and each.missing() is not None), None)
+    return next((words for each in found if each.missing() is not None and (words := each.remedy())), None)
 
 
 def told(refused: Sequence[tuple[str, str]]) -> str:

@@ -37,6 +37,10 @@ def _making(function: Callable[..., Any]) -> Callable[..., Any]:
             "--output", type=click.Path(path_type=Path), required=True, metavar="FILE",
             help="The file to write; its recipe goes beside it, as FILE.recipe.json.",
         ),
+        click.option(
+            "--profile", "board", metavar="NAME", default=None,
+            help="The board that it is for: it is loaded and run in the runtime that this board has.",
+        ),
         click.option("--format", "format_", metavar="NAME", default=None, help="tflite or onnx; else FILE's suffix."),
         click.option(
             "--data", type=click.Path(path_type=Path), default=None, metavar="DATA",
@@ -55,7 +59,7 @@ def _making(function: Callable[..., Any]) -> Callable[..., Any]:
 @with_output
 def convert(
     out: Output, file: Path, output: Path, format_: str | None, data: Path | None, signature: str | None,
-    shapes: tuple[str, ...], precision: str | None, stated: tuple[str, ...],
+    shapes: tuple[str, ...], board: str | None, precision: str | None, stated: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Convert a model to TFLite or ONNX, with fixed shapes and a batch of 1."""
     from edgeship.model import parse_shapes
@@ -64,7 +68,7 @@ def convert(
 
     facts = registry.inspect(file, signature, parse_shapes(shapes))
     scheme = Scheme(precision or facts.precision)
-    _make(out, facts, scheme, output, format_, data, stated, "model.convert")
+    _make(out, facts, scheme, output, format_, data, stated, board, "model.convert")
 
 
 @click.command()
@@ -103,7 +107,7 @@ def convert(
 def quantize(
     out: Output, file: Path, output: Path, format_: str | None, data: Path | None, signature: str | None,
     shapes: tuple[str, ...], precision: str, ranges: str, per_tensor: bool, symmetric: bool, endpoints: str,
-    keep: tuple[str, ...], stated: tuple[str, ...],
+    keep: tuple[str, ...], board: str | None, stated: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Quantize a model: fewer bits for its weights, or for all of it with --data."""
     from edgeship.model import parse_shapes
@@ -112,19 +116,22 @@ def quantize(
 
     scheme = Scheme(precision, ranges, not per_tensor, symmetric, endpoints, keep)
     facts = registry.inspect(file, signature, parse_shapes(shapes))
-    _make(out, facts, scheme, output, format_, data, stated, "model.quantize")
+    _make(out, facts, scheme, output, format_, data, stated, board, "model.quantize")
 
 
 def _make(
     out: Output, facts: Any, scheme: Scheme, output: Path, format_: str | None, data: Path | None,
-    stated: tuple[str, ...], name: str,
+    stated: tuple[str, ...], board: str | None, name: str,
 ) -> None:  # fmt: skip
+    from edgeship import profile
     from edgeship.optimize import convert as making
 
+    known = None if board is None else profile.load(board)
     prepared = preparation(stated)
     with out.reporter() as reporter:
         made = making.convert(
-            facts, scheme, making.format_of(output, format_), data, output, reporter, preparation=prepared
+            facts, scheme, making.format_of(output, format_), data, output, reporter, preparation=prepared,
+            profile=known,
         )  # fmt: skip
     out.emit(name, _data(made, scheme), _human(made, scheme))
 
@@ -138,6 +145,7 @@ def _data(made: Converted, scheme: Scheme) -> dict[str, Any]:
         "inputs": [t.encode() for t in variant.inputs], "outputs": [t.encode() for t in variant.outputs],
         "notes": list(variant.notes), "cached": variant.cached,
         "compared_on": made.compared_on or None, "compared": None if made.gate is None else made.gate.reason,
+        "runtime": None if made.trial is None else made.trial.encode(),
     }  # fmt: skip
 
 
@@ -153,6 +161,7 @@ def _human(made: Converted, scheme: Scheme) -> Pairs:
             ("inputs", [f"{t.name}  {t.dtype} {list(t.shape)}" for t in variant.inputs]),
             ("outputs", [f"{t.name}  {t.dtype} {list(t.shape)}" for t in variant.outputs]),
             ("compared", _compared(made)),
+            *([("runtime", made.trial.said)] if made.trial is not None else []),
             ("recipe", made.recipe_path),
             *([("notes", list(variant.notes))] if variant.notes else []),
         ]

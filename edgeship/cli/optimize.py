@@ -265,6 +265,7 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
         ("budget", report.budget_words(found)),
         ("pick" if picked else "nearest", None if shown is None else shown.candidate.name),
         ("reason", found.pick.reason),
+        ("runtime", report.untried(found) or None),
         ("dropped", f"{dropped} candidates early, on few samples or for fewer layers in float" if dropped else None),
     ]
     if picked is not None and picked.candidate.scheme.keep:
@@ -283,4 +284,7 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
     if picked is not None:
         precision = picked.candidate.scheme.precision  # else a float pick becomes what the profile puts first
         model = shlex.quote(str(saved.model))
-        out.say(f"next: edgeship push {model} --precision {precision} -l SELECTOR brings it to devices")
+        if (why := found.request.profile.supported) is not None:
+            out.say(f"next: copy it there; {found.request.profile.name} cannot be pushed to: {why}")
+        else:
+            out.say(f"next: edgeship push {model} --precision {precision} -l SELECTOR brings it to devices")

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from edgeship.cli.shapes import Record, Tensor
+from edgeship.cli.shapes_optimize import RuntimeTrial
 
 
 class ModelMemory(Record):
@@ -82,3 +83,4 @@ class ModelConverted(Record):
     cached: bool = Field(description="it was made before and taken from the cache")
     compared_on: str | None = Field(default=None, description="data or noise; null where nothing was compared")
     compared: str | None = Field(default=None, description="how near its answers are to the source's, in words")
+    runtime: RuntimeTrial | None = Field(default=None, description="with --profile: in the runtime of that board")

@@ -63,6 +63,14 @@ class NotTried(Record):
     why: str
 
 
+class RuntimeTrial(Record):
+    """Variants in the runtime that the board has."""
+
+    runtime: str = Field(description="library or package with its version, as the profile names it")
+    checked: bool = Field(description="whether they were loaded and run in that very version; else `said` has why not")
+    said: str
+
+
 class LayerCost(Record):
     """What int8 costs in one layer."""
 
@@ -89,5 +97,6 @@ class Optimize(Record):
     candidates: list[SearchCandidate]
     not_tried: list[NotTried]
     sensitivity: dict[str, list[LayerCost]]
+    runtimes: dict[str, RuntimeTrial] = Field(default_factory=dict, description="by format")
     seconds: float
     files: dict[str, str | None] = Field(description="model, recipe, report, data, pruned")

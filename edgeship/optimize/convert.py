@@ -12,16 +12,17 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import platformdirs
 
 from edgeship import dataset
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, UsageError
 from edgeship.model import ModelFacts
-from edgeship.optimize import gate
+from edgeship.optimize import board, gate
+from edgeship.optimize.board import Trial
 from edgeship.optimize.gate import GateVerdict
 from edgeship.preparation import Preparation
+from edgeship.profile import Profile
 from edgeship.reporter import Reporter, Step
 from edgeship.targets import registry, routes
 from edgeship.targets.base import Variant
@@ -41,6 +42,7 @@ class Converted:
     recipe_path: Path
     gate: GateVerdict | None  # None where there was nothing to compare with
     compared_on: str  # data, noise, or "" where nothing was compared
+    trial: Trial | None = None  # in the runtime of the board that was named
 
 
 def cache_folder() -> Path:
@@ -60,7 +62,7 @@ def format_of(output: Path, asked: str | None) -> str:
 
 def convert(
     source: ModelFacts, scheme: Scheme, format: str, data: Path | None, output: Path, reporter: Reporter,  # noqa: A002
-    folder: Path | None = None, preparation: Preparation | None = None,
+    folder: Path | None = None, preparation: Preparation | None = None, profile: Profile | None = None,
 ) -> Converted:  # fmt: skip
     """Make a variant and write it, with its recipe.
 
@@ -73,14 +75,21 @@ def convert(
         reporter: is told of the step.
         folder: the cache of conversions, by default the user's.
         preparation: how images or recordings become samples.
+        profile: of the board that it is for: it is loaded and run in that board's runtime too.
 
     Raises:
-        UsageError: it cannot be built so, calibration data is missing, or the output is a folder or the source itself.
+        UsageError: it cannot be built so, the board has no runtime for it, calibration data is missing, or the output
+            is a folder or the source itself.
         InputError: the data does not fit the model.
         ConversionError: a converter failed, made less than was asked for, or the output cannot be written.
         GateError: what was made does not compute what the source does; nothing is written.
     """
     _check_output(source, output)
+    if profile is not None and format not in profile.build.runtime:
+        raise UsageError(
+            f"profile {profile.name} has no runtime for {format}",
+            hint=f"it has one for {', '.join(profile.build.runtime) or 'nothing'}",
+        )
     folder = folder or cache_folder()
     samples = None
     if data is not None:
@@ -95,11 +104,17 @@ def convert(
     if compared is not None:
         verdict = gate.check(source, made, compared, reporter)
         verdict.require(f"{source.path}: {format} {scheme.name}")
+    trial = None
+    if profile is not None:
+        runtime, what = profile.build.runtime[format], f"{source.path}: {format} {scheme.name}"
+        trial = board.check(made, runtime, compared, reporter, what=what)
+        if not trial.checked:
+            reporter.note(f"{format} {scheme.name} is {trial.said}")
     recipe = output.with_name(output.name + RECIPE_SUFFIX)
     write(made.path, output)
     write(made.recipe_path, recipe)
     reporter.finished(step, f"{output}{' (made before)' if made.cached else ''}")
-    return Converted(source, made, output, recipe, verdict, on)
+    return Converted(source, made, output, recipe, verdict, on, trial)
 
 
 def _compared(source: ModelFacts, scheme: Scheme, samples: Dataset | None) -> tuple[Dataset | None, str]:
@@ -112,14 +127,7 @@ def _compared(source: ModelFacts, scheme: Scheme, samples: Dataset | None) -> tu
         return Dataset(samples.take(COMPARED, 0).inputs), "data"
     if scheme.precision != source.precision:
         return None, ""
-    rng = np.random.default_rng(0)
-    inputs = {
-        spec.name: rng.uniform(-1, 1, (COMPARED, *spec.shape)).astype(np.float32)
-        if spec.scale or spec.dtype.startswith("float")
-        else rng.integers(0, 2, (COMPARED, *spec.shape)).astype(spec.dtype)
-        for spec in source.inputs
-    }
-    return Dataset(inputs), "noise"
+    return gate.noise(source.inputs, COMPARED), "noise"
 
 
 def write(file: Path, output: Path) -> None:

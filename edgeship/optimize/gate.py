@@ -158,6 +158,18 @@ _HINTS = {
 }
 
 
+def noise(inputs: Sequence[TensorSpec], count: int) -> Dataset:
+    """Seeded numbers of -1 to 1, and of 0 and 1 for integers, where there is no data: what must agree on anything."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        spec.name: rng.uniform(-1, 1, (count, *spec.shape)).astype(np.float32)
+        if spec.scale or spec.dtype.startswith("float")
+        else rng.integers(0, 2, (count, *spec.shape)).astype(spec.dtype)
+        for spec in inputs
+    }
+    return Dataset(arrays)
+
+
 def kind_of(facts: ModelFacts, variant: Variant) -> str:
     """Which limits a variant is held to: those of a conversion where no number was rounded to integers for it."""
     same = variant.precision in ("float32", "float16") or variant.precision == facts.precision

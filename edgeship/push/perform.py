@@ -25,7 +25,7 @@ from edgeship.deploy.fleet_run import fleet_run, raise_for
 from edgeship.deploy.perform import Deployed
 from edgeship.deploy.store import Store
 from edgeship.errors import GateError, InputError, UsageError
-from edgeship.optimize import golden, quality
+from edgeship.optimize import board, golden, quality
 from edgeship.optimize.quality import Verdict
 from edgeship.profile import Profile
 from edgeship.push import rescue
@@ -178,6 +178,7 @@ class Performer:
         variant = registry.target(build.format).build(
             plan.source, Scheme(build.precision), calibration, self._variants, self._reporter
         )
+        board.check(variant, build.runtime, None, self._reporter, what=f"{plan.source.path}: {build.name}")
         if broken := size_error(build, variant.bytes, self._project.budget):
             raise GateError(broken, hint="a smaller model, another precision, or a larger [budget] max_size")
         samples = (

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeship import libraries
 from edgeship.config import Budget
 from edgeship.deploy.device import Device
 from edgeship.errors import UsageError
@@ -74,6 +75,9 @@ def choose(
     wished = _precisions(profile, source) if precision is None else (precision,)
     refused: list[tuple[str, str]] = []
     for name in formats:
+        if not libraries.carried(runtime := profile.build.runtime[name]):
+            refused.append((name, f"{runtime} is no library that a release can carry"))
+            continue
         for one in wished:
             reason = targets[name].reachable(source.format, one) if name in targets else "no such target"
             if reason is not None:

@@ -20,7 +20,6 @@ from edgeship.targets.onnx2tf import finish, start
 from edgeship.targets.torch import export as torch
 
 ENVIRONMENT = "onnx2tf"
-REMEDY = environments.command(ENVIRONMENT)
 SCRIPT = Path(__file__).with_name("convert_script.py")
 _START, _FINISH = "edgeship.targets.onnx2tf.start", "edgeship.targets.onnx2tf.finish"
 _BY = "onnx2tf-route/3"  # raised when what the route makes changes
@@ -32,6 +31,11 @@ def missing() -> str | None:
     """None where the converter is there, else why not and what brings it."""
     reason = environments.missing(ENVIRONMENT)
     return None if reason is None else f"ONNX becomes TFLite by onnx2tf: {reason}"
+
+
+def remedy() -> str:
+    """What helps where it is not there."""
+    return environments.remedy(ENVIRONMENT)
 
 
 def versions() -> dict[str, str]:

@@ -1,13 +1,14 @@
 """Loads a TFLite variant in the very runtime package that a device has, in an environment of its own.
 
 Whether an old runtime takes a file is not to be told from the file: versions of operators differ from one converter to
-the next. tflite-runtime 2.14 refuses dynamic int8 of TensorFlow 2.21 (FULLY_CONNECTED version 12), and takes what
-ai-edge-quantizer makes of it. It needs numpy < 2 and conflicts with the rest, so it lives apart, and is called as a
-child process.
+the next. tflite-runtime 2.14 refuses dynamic int8 whose dense layers have a scale for each row (FULLY_CONNECTED version
+12), and takes it with one scale a weight. It needs numpy < 2 and conflicts with the rest, so it lives apart, and is
+called as a child process. A file that loads may still compute something else there: it is run over samples too.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -17,8 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeship import environments
+from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, UsageError
+from edgeship.runtime.manifest import TensorSpec
+from edgeship.targets import child
+from edgeship.targets.base import dequantize_output, quantize_input
+from edgeship.targets.tflite import versions
 
 SECONDS = 120.0  # of the wall clock, and of processor time
 SCRIPT = Path(__file__).with_name("interpreter_script.py")
@@ -52,6 +61,16 @@ class Loaded:
     numpy: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    answers: tuple[NDArray[np.float32], ...] | None = None  # [n, *shape] an output, real values; None: run on zeros
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a file is run over, and what its inputs and outputs are to the engine."""
+
+    data: Dataset
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
 
 def environment() -> Environment:
@@ -59,28 +78,63 @@ def environment() -> Environment:
     return Environment(environments.python(_NAME))
 
 
-def load(environment: Environment, model: Path) -> Loaded:
-    """Load a file and run it twice on zeros.
+def load(environment: Environment, model: Path, samples: Samples | None = None, *, what: str = "") -> Loaded:
+    """Load a file, run it twice on zeros, and over the samples where there are some.
 
     Args:
         environment: where.
         model: a TFLite file.
+        samples: to answer; where the package calls inputs and outputs otherwise than the engine, nothing is answered.
+        what: the file, for messages; its path where not given.
 
     Raises:
         UsageError: there is no such environment, or the package cannot be used in it.
         ConversionError: the package refuses the file, dies of it, or does not end.
     """
-    what = f"{model}: {environment.package}"
+    what = f"{what or model}: {environment.package}"
     if not os.access(environment.python, os.X_OK):
         raise UsageError(f"{environment.python}: no Python there", hint=_ENVIRONMENT)
+    with child.workspace() as work:
+        if samples is not None:
+            _write(samples, work)
+        done = _run(environment, model, work if samples is not None else None, what)
+        loaded = _answer(environment, what, done.stdout, done.stderr)
+        if samples is None or not (work / "answer0.npy").is_file():
+            return loaded
+        return dataclasses.replace(loaded, answers=_read(samples.outputs, work, what))
+
+
+def _write(samples: Samples, folder: Path) -> None:
+    """Samples as the script takes them: in the types of the file's inputs."""
+    names = {"inputs": [t.name for t in samples.inputs], "outputs": [t.name for t in samples.outputs]}
+    (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
+    for j, spec in enumerate(samples.inputs):
+        rows = [
+            np.frombuffer(quantize_input(values, spec), dtype=np.dtype(spec.dtype).newbyteorder("<"))
+            for values in samples.data.inputs[spec.name]
+        ]
+        np.save(folder / f"input{j}.npy", np.stack(rows).reshape(len(rows), *spec.shape), allow_pickle=False)
+
+
+def _read(outputs: tuple[TensorSpec, ...], folder: Path, what: str) -> tuple[NDArray[np.float32], ...]:
+    """What it answered, as real values. Raises ConversionError."""
+    found: list[NDArray[np.float32]] = []
+    for j, spec in enumerate(outputs):
+        raw = np.load(folder / f"answer{j}.npy", allow_pickle=False)
+        try:
+            if raw.dtype != np.dtype(spec.dtype):
+                raise ValueError(f"output {spec.name!r} is {raw.dtype} there and {spec.dtype} here")
+            found.append(np.stack([dequantize_output(row.tobytes(), spec) for row in raw]))
+        except ValueError as error:
+            raise ConversionError(f"{what} answers in another shape: {error}", hint=hint("")) from error
+    return tuple(found)
+
+
+def _run(environment: Environment, model: Path, folder: Path | None, what: str) -> subprocess.CompletedProcess[bytes]:
     argv = [
-        str(environment.python),
-        "-I",
-        str(SCRIPT),
-        environment.package,
-        str(model.resolve()),
-        str(int(SECONDS) or 1),
-    ]
+        str(environment.python), "-I", str(SCRIPT), environment.package, str(model.resolve()), str(int(SECONDS) or 1),
+        *([] if folder is None else [str(folder)]),
+    ]  # fmt: skip
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
@@ -90,9 +144,9 @@ def load(environment: Environment, model: Path) -> Loaded:
     if done.returncode < 0:
         raise ConversionError(
             f"{what} was killed by signal {-done.returncode} while it loaded or ran the file",
-            hint="push another precision or format to devices with this runtime",
+            hint=hint(""),
         )
-    return _answer(environment, what, done.stdout, done.stderr)
+    return done
 
 
 def _answer(environment: Environment, what: str, out: bytes, log: bytes) -> Loaded:
@@ -129,6 +183,15 @@ def reason(error: str) -> str:
 
 def hint(error: str) -> str:
     """What to do next."""
-    if _VERSION.search(error) is not None:
-        return "the file is newer than the runtime: take a newer runtime for this profile, or push float32 or int8"
-    return "push another precision or format to devices with this runtime"
+    found = _VERSION.search(error)
+    if found is not None and found.groups() == ("FULLY_CONNECTED", str(versions.HYBRID_BY_ROW)):
+        return (
+            "int8 weights with a scale for each row, in a dense layer that computes in float, are newer than this "
+            "runtime: edgeship model quantize MODEL --precision dynamic --per-tensor, or --precision int8"
+        )
+    if found is not None:
+        return (
+            "the file is newer than the runtime: another precision (edgeship model quantize), a newer runtime on the "
+            "device, or convert again from the float model"
+        )
+    return "another precision or format for devices with this runtime"

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edgeship.targets.scheme import CALIBRATED, Scheme
+from edgeship.targets.tflite import versions
 from edgeship.targets.tflite.plan import HOW, Treatment
 from edgeship.targets.tflite.prepare import packed
 from edgeship.targets.tflite.reader import Structure, read
@@ -100,7 +101,7 @@ def quantize(
         seen if work.need_calibration else None, enable_progress_report=False, enable_progress_bar=False
     )
     assert result.quantized_model is not None
-    return _one_set_of_outputs(bytes(result.quantized_model), structure)
+    return versions.told(_one_set_of_outputs(bytes(result.quantized_model), structure))
 
 
 def _one_set_of_outputs(data: bytes, before: Structure) -> bytes:

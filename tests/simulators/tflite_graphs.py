@@ -12,7 +12,8 @@
     divided(path)     x [1, 12] / its largest value, 0 where that is 0 -> dense
     looped(path)      x [5, 1, 4] -> a WHILE that puts 2 · x[t] into a list as Keras' recurrent layers do
     recurrent(path)   x [1, 5, 4] -> UNIDIRECTIONAL_SEQUENCE_RNN or _LSTM, whose state outlives a run
-Each returns its path. `samples(n)` are inputs of the first three: float32 [n, 1, 12].
+Each returns its path. `newer(path, operator, version)` turns a file into one of a later converter. `samples(n)` are
+inputs of the first three: float32 [n, 1, 12].
 """
 
 from __future__ import annotations
@@ -32,6 +33,20 @@ Float = NDArray[np.float32]
 def samples(n: int, seed: int = 5) -> Dataset:
     """Inputs named x, float32 [n, 1, 12]."""
     return Dataset({"x": np.random.default_rng(seed).normal(size=(n, 1, 12)).astype(np.float32)})
+
+
+def newer(path: Path, operator: str, version: int) -> Path:
+    """The same file with all of an operator said to be of this version: TensorFlow 2.21 writes FULLY_CONNECTED 12."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
+    for code in model.operatorCodes:
+        if code.builtinCode == getattr(schema.BuiltinOperator, operator):
+            code.version = version
+    builder = schema.flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return path
 
 
 class Graph:

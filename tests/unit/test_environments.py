@@ -207,9 +207,37 @@ def test_hosts_that_the_wheels_are_not_for_are_refused(lists: Path, monkeypatch:
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     with pytest.raises(UsageError, match="pinned for Linux on x86_64 and aarch64; this is Linux on riscv64"):
         environments.setup("tiny", reporter=Reporter())
+    monkeypatch.undo()
+    monkeypatch.setattr(environments, "RECIPES", (RECIPE,))
     monkeypatch.setattr(sys, "version_info", (3, 42, 0))
-    with pytest.raises(UsageError, match="its packages are there for"):
+    with pytest.raises(UsageError, match="its packages are there for") as caught:
         environments.setup("tiny", reporter=Reporter())
+    assert "install edgeship in a Python" in str(caught.value.hint)
+
+
+def test_an_arm64_host_is_told_that_onnx2tf_is_not_for_it_and_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is typed too: no message names a command that cannot work there."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    words = "its packages are pinned for Linux on x86_64; this is Linux on aarch64"
+    with pytest.raises(UsageError, match=words) as caught:
+        environments.setup("onnx2tf", reporter=Reporter())
+    assert caught.value.hint == environments.remedy("onnx2tf")
+    assert "convert the model on such a machine" in str(caught.value.hint)
+    assert environments.missing("onnx2tf") == f"the environment onnx2tf cannot be made here: {words}"
+    monkeypatch.setattr(sys, "version_info", (3, 11, 9))
+    assert environments.remedy("tflite-runtime") == "edgeship setup tflite-runtime"
+    assert "is not set up; edgeship setup tflite-runtime makes it" in str(environments.missing("tflite-runtime"))
+
+
+def test_a_runtime_package_is_known_by_name_and_version() -> None:
+    (runtime,) = environments.runtimes()
+    assert runtime == f"tflite-runtime-{environments.packages('tflite-runtime')['tflite-runtime']}"
+    assert environments.of_runtime(runtime) == "tflite-runtime"
+    assert environments.of_runtime("tflite-runtime-2.13.0") is None
+    assert environments.of_runtime(f"onnx2tf-{environments.packages('onnx2tf')['onnx2tf']}") is None
 
 
 def test_names_and_wheelhouses_that_are_not_there_are_refused(lists: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from edgeship import libraries
 from edgeship.errors import UsageError
 from edgeship.model import ModelFacts
 from edgeship.profile import Profile
@@ -73,6 +74,7 @@ def first(
         UsageError: an unknown format or precision; nothing can be built.
     """
     formats = _formats(profile, source, targets, wish)
+    plain = [name for name in formats if not libraries.carried(profile.build.runtime[name])]
     precisions = _precisions(profile, source, wish)
     out: list[Candidate] = []
     refused: list[Refusal] = []
@@ -83,7 +85,7 @@ def first(
                 continue
             for pruned in (1.0, *wish.prune):
                 why = _why(profile, precision)
-                out += [Candidate(name, scheme, why, pruned) for scheme in schemes(precision, source)]
+                out += [Candidate(name, scheme, why, pruned) for scheme in schemes(precision, source, name in plain)]
     if not out:
         reasons = routes.told([(r.name, r.why) for r in refused])
         raise UsageError(
@@ -93,12 +95,17 @@ def first(
     return tuple(out), tuple(refused)
 
 
-def schemes(precision: str, source: ModelFacts) -> tuple[Scheme, ...]:
-    """All schemes of a precision that are worth a try."""
+def schemes(precision: str, source: ModelFacts, per_tensor: bool = False) -> tuple[Scheme, ...]:
+    """All schemes of a precision that are worth a try.
+
+    `per_tensor`: one scale a weight too, for old runtimes: tflite-runtime 2.14 knows no other for dynamic dense layers.
+    """
     if precision == source.precision:
         return (Scheme(precision),)
     if precision == "int8":
         return tuple(Scheme("int8", ranges) for ranges in RANGES)
+    if precision == "dynamic" and per_tensor:
+        return Scheme(precision), Scheme(precision, per_channel=False)
     return (Scheme(precision),)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from edgeship.errors import ConversionError, EdgeshipError, GateError, InputError, UsageError
 from edgeship.model import ModelFacts
-from edgeship.optimize import quality
+from edgeship.optimize import board, quality
+from edgeship.optimize.board import Trial
 from edgeship.optimize.quality import Verdict
 from edgeship.optimize.search.candidate import Candidate
 from edgeship.optimize.search.store import Stored
@@ -48,6 +49,7 @@ class Job:
     metric: str | None = None
     labels: tuple[str, ...] = ()
     threads: int = 1
+    runtime: str = ""  # that the board has for the format, as its profile names it
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Outcome:
     hint: str | None = None
     seconds: float = 0.0
     kind: type[EdgeshipError] = ConversionError  # of the error
+    trial: Trial | None = None  # in the board's runtime
 
 
 #: What an error of a candidate is told as; an error itself may not come back from another process.
@@ -74,8 +77,9 @@ def perform(job: Job) -> Outcome:
     variant = None
     try:
         variant = build(job)
+        trial = tried(job, variant)
         verdict = judge(job, variant)
-        return Outcome(job.candidate, verdict.samples, variant, verdict, seconds=time.monotonic() - begun)
+        return Outcome(job.candidate, verdict.samples, variant, verdict, seconds=time.monotonic() - begun, trial=trial)
     except (ConversionError, InputError, UsageError) as error:
         return failed(job.candidate, error, variant, time.monotonic() - begun)
 
@@ -95,6 +99,15 @@ def build(job: Job) -> Variant:
     if needs_calibration(job.start, job.candidate.scheme) and job.calibration is not None:
         data = job.calibration.load()
     return target.build(job.start, job.candidate.scheme, data, job.folder, Reporter())
+
+
+def tried(job: Job, variant: Variant) -> Trial | None:
+    """The variant in the board's runtime. Raises ConversionError where it is refused there, InputError, UsageError."""
+    if not job.runtime:
+        return None
+    few = job.evaluation.load().take(board.SAMPLES, SEED)
+    what = f"{job.source.path}: {job.candidate.name}"
+    return board.check(variant, job.runtime, few, Reporter(), what=what)
 
 
 def judge(job: Job, variant: Variant) -> Verdict:

@@ -57,6 +57,7 @@ def encode(found: Found) -> dict[str, Any]:
             ]
             for name, costs in found.costs.items()
         },
+        "runtimes": {name: trial.encode() for name, trial in found.runtimes.items()},
         "seconds": round(found.seconds, 3),
     }  # fmt: skip
 
@@ -124,7 +125,8 @@ def html(found: Found) -> str:
         # `charts` escapes every text that it draws.
         "plot": Markup(pareto(rows, found.pick.row, found.request.budget)) if rows else None,  # noqa: S704
         "columns": list(cells(tried[0])) if tried else [], "rows": [(t.status, list(cells(t).values())) for t in tried],
-        "refused": [(r.name, r.why) for r in found.refused], "costs": costs, "budget": budget_words(found),
+        "untried": untried(found), "refused": [(r.name, r.why) for r in found.refused], "costs": costs,
+        "budget": budget_words(found),
         "kept": kept_layers(found, chosen) if chosen is not None else [],
     }  # fmt: skip
     return environment.get_template("search.html.j2").render(context)
@@ -156,6 +158,11 @@ def _tiles(row: Row) -> list[tuple[str, str, str]]:
         text = f"p95 {units.time(row.latency.p95_us)}, {row.latency.arch}"
         out.append((f"median on {row.latency.place}", units.time(row.latency.median_us), text))
     return out
+
+
+def untried(found: Found) -> list[str]:
+    """A line for each format whose candidates could not be tried in the board's runtime on this host."""
+    return [f"{name}: {trial.said}" for name, trial in found.runtimes.items() if not trial.checked]
 
 
 def budget_words(found: Found) -> str:

@@ -7,7 +7,7 @@ was interrupted goes on where it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,8 @@ from edgeship.bench import units
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, EdgeshipError, UsageError
 from edgeship.model import ModelFacts
+from edgeship.optimize import board
+from edgeship.optimize.board import Trial
 from edgeship.optimize.prune.make import prune
 from edgeship.optimize.prune.plan import Plan
 from edgeship.optimize.quality import Verdict
@@ -77,6 +79,7 @@ class Found:
     pruned: Mapping[float, Tuned] = field(default_factory=dict)  # how many times less arithmetic -> the Keras model
     seconds: float = 0.0
     fault: EdgeshipError | None = None  # why not one candidate could be judged: no budget is the cause then
+    runtimes: Mapping[str, Trial] = field(default_factory=dict)  # format -> candidates in the board's runtime
 
 
 class Search:
@@ -107,6 +110,7 @@ class Search:
         begun = time.monotonic()
         request = self._request
         candidates, refused = first(request.profile, request.source, registry.targets(), request.wish)
+        runtimes = self._runtimes(dict.fromkeys(candidate.format for candidate in candidates))
         self._prune()
         self._store()
         sizes = halving.rounds(len(request.evaluation))
@@ -125,7 +129,21 @@ class Search:
         if fault is not None:
             decided = replace(decided, reason=f"{decided.reason}: {fault}")
         seconds = time.monotonic() - begun
-        return Found(request, decided, self._tell(rows, decided), refused, self._costs, self._pruned, seconds, fault)
+        tried = self._tell(rows, decided)
+        return Found(request, decided, tried, refused, self._costs, self._pruned, seconds, fault, runtimes)
+
+    def _runtimes(self, formats: Iterable[str]) -> dict[str, Trial]:
+        """What candidates of each format are tried in; said at once where that cannot be done here."""
+        out: dict[str, Trial] = {}
+        profile = self._request.profile
+        for name in formats:
+            runtime = profile.build.runtime[name]
+            why = board.unchecked(runtime, name)
+            if why is not None:
+                why = f"not tried in {runtime}, which {profile.name} has: {why}"
+                self._reporter.note(f"{name} candidates are {why}")
+            out[name] = Trial(runtime, why is None, why or f"every candidate is loaded and run in {runtime}")
+        return out
 
     # ── the rounds ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -173,6 +191,7 @@ class Search:
             job = Job(
                 self._request.source, self._starts[candidate.pruned], candidate, self._calibration, self._evaluation,
                 samples, self._request.limits, self._request.folder, self._request.metric, self._request.labels,
+                runtime=self._request.profile.build.runtime[candidate.format],
             )  # fmt: skip
             self._reporter.started(Step(STEP, candidate.name))
             jobs[self._executor.submit(work, job)] = candidate

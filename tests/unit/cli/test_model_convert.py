@@ -12,8 +12,9 @@ from edgeship.optimize import convert
 from edgeship.reporter import Reporter
 from edgeship.targets import registry
 from edgeship.targets.base import Recipe
-from tests.simulators import inline, media, models
+from tests.simulators import inline, media, models, real_environment
 from tests.simulators.commandline import run, run_error, run_json
+from tests.simulators.tflite_graphs import newer
 
 GATE = 6  # the exit code
 
@@ -224,3 +225,32 @@ def test_other_commands_take_a_shape_too(tmp_path: Path, data: str, command: tup
     assert "cannot be [1, 4, 8, 8]" in error["message"]
     error = run_error(*command, "m.onnx", "--data", data, *more, "--shape", "image=1,3,8,8", exit_code=1)
     assert "data.npz: " in error["message"]  # its pictures have one channel: the model is read with the shape
+
+
+def test_a_board_says_whether_its_runtime_takes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    models.tiny_tflite(tmp_path / "m.tflite", "float32")
+    command = ("model", "quantize", "m.tflite", "--precision", "float16", "--output", "s.tflite")
+    made = run_json("model.quantize", *command, "--profile", "raspberry-pi-5")
+    assert made["runtime"] == {
+        "runtime": "litert-2.3.0", "checked": True, "said": "loads and runs in litert-2.3.0"
+    }  # fmt: skip
+    assert run_json("model.quantize", *command)["runtime"] is None
+    ran = run(*command, "--profile", "raspberry-pi-os-32bit")
+    assert "not tried in tflite-runtime-2.14.0" in ran.stdout
+    assert "edgeship setup tflite-runtime" in ran.stderr
+    error = run_error(
+        "model", "convert", "m.tflite", "--output", "s.onnx", "--format", "onnx", "--profile", "raspberry-pi-os-32bit",
+        exit_code=2,
+    )  # fmt: skip
+    assert "raspberry-pi-os-32bit has no runtime for onnx" in error["message"]
+
+
+def test_what_a_board_cannot_load_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_environment.use("tflite-runtime", monkeypatch)
+    newer(models.tiny_tflite(tmp_path / "m.tflite", "float32").path, "FULLY_CONNECTED", 12)
+    error = run_error(
+        "model", "convert", "m.tflite", "--output", "s.tflite", "--profile", "raspberry-pi-os-32bit", exit_code=1
+    )  # fmt: skip
+    assert "it knows no version 12 of the operator FULLY_CONNECTED" in error["message"]
+    assert not (tmp_path / "s.tflite").exists()

@@ -12,8 +12,9 @@ from edgeship import profile
 from edgeship.optimize.survey import BASE, Outlook, survey
 from edgeship.reporter import Reporter
 from edgeship.targets import cost, registry
-from tests.simulators import inline
+from tests.simulators import inline, real_environment
 from tests.simulators.models import tiny_onnx, tiny_tflite
+from tests.simulators.tflite_graphs import newer
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +39,9 @@ def test_a_file_runs_where_its_format_does_and_is_converted_elsewhere(tmp_path: 
     assert (pi.verdict, pi.loads, pi.formats["tflite"]) == ("runs", True, None)
     assert pi.memory is not None
     assert BASE["tflite"] < pi.memory < BASE["tflite"] + 10_000
-    onnx_only = [o for o in found.values() if "tflite" not in o.formats]
-    assert onnx_only
-    assert all(o.loads is None for o in onnx_only)
-    assert all("cannot be" in o.verdict or "cannot carry" in o.verdict for o in onnx_only)
+    onnx = outlooks(tiny_onnx(tmp_path / "m.onnx").path, tmp_path / "c")
+    assert (onnx["raspberry-pi-5"].verdict, onnx["raspberry-pi-5"].loads) == ("runs", True)
+    assert onnx["raspberry-pi-os-32bit"].loads is None, "it takes TFLite alone"
 
 
 def test_boards_that_cannot_carry_the_agent_say_why(tmp_path: Path) -> None:
@@ -75,4 +75,27 @@ def test_a_file_that_the_engine_refuses_is_no_success(tmp_path: Path, monkeypatc
     monkeypatch.setattr(answers, "load", refuse)
     found = outlooks(tiny_tflite(tmp_path / "m.tflite").path, tmp_path / "c")
     assert found["raspberry-pi-5"].loads is False
-    assert "refuses it: the engine refuses the model: an operator of tomorrow" in found["raspberry-pi-5"].verdict
+    assert found["raspberry-pi-5"].verdict == "refused: the engine refuses the model: an operator of tomorrow"
+
+
+def test_a_runtime_that_is_not_here_is_named_with_what_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    found = outlooks(tiny_tflite(tmp_path / "m.tflite").path, tmp_path / "c")["raspberry-pi-os-32bit"]
+    assert found.loads is None
+    assert "not tried in tflite-runtime-2.14.0" in found.verdict
+    assert "edgeship setup tflite-runtime makes it" in found.verdict
+
+
+def test_a_file_is_loaded_in_the_package_that_a_board_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_environment.use("tflite-runtime", monkeypatch)
+    path = tiny_tflite(tmp_path / "m.tflite").path
+    fine = outlooks(path, tmp_path / "c")["raspberry-pi-os-32bit"]
+    assert fine.loads is True
+    assert fine.verdict.endswith("in a program of yours: runs")
+    newer(path, "FULLY_CONNECTED", 12)
+    found = outlooks(path, tmp_path / "c")
+    assert found["raspberry-pi-5"].verdict == "runs", "the library that goes along knows that version"
+    assert found["raspberry-pi-os-32bit"].loads is False
+    assert "it knows no version 12 of the operator FULLY_CONNECTED" in found["raspberry-pi-os-32bit"].verdict

@@ -121,3 +121,12 @@ def test_the_size_budget() -> None:
     assert size_error(build, 10**9, Budget()) is None
     assert size_error(build, 100, Budget(max_size_bytes=100)) is None
     assert size_error(build, 1234, Budget(max_size_bytes=100)) == "tflite int8 is 1,234 bytes, max_size allows 100"
+
+
+def test_a_package_of_the_device_goes_along_with_no_release() -> None:
+    own = replace(PI, build=replace(PI.build, formats=("tflite",), runtime={"tflite": "tflite-runtime-2.14.0"}))
+    with pytest.raises(UsageError, match=r"tflite-runtime-2\.14\.0 is no library that a release can carry"):
+        choose(own, facts("keras"), TARGETS, calibrated=True)
+    both = replace(own, build=replace(own.build, formats=("tflite", "onnx"), runtime={
+        "tflite": "tflite-runtime-2.14.0", "onnx": PI.build.runtime["onnx"]}))  # fmt: skip
+    assert choose(both, facts("keras"), TARGETS, calibrated=True).format == "onnx"

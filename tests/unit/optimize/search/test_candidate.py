@@ -85,3 +85,9 @@ def test_families_are_alike_in_size_and_speed() -> None:
     assert int8.family == Candidate("tflite", Scheme("int8", "mse")).family
     mixed = int8.mixed(["b", "a"], "why")
     assert (mixed.scheme.keep, mixed.family == int8.family) == (("a", "b"), False)
+
+
+def test_a_board_with_an_old_package_gets_one_scale_a_weight_too() -> None:
+    found = names(KERAS, Wish((), ("dynamic",)), "raspberry-pi-os-32bit")
+    assert found == ["tflite dynamic", "tflite dynamic per-tensor"]
+    assert names(KERAS, Wish(("tflite",), ("dynamic",))) == ["tflite dynamic"]

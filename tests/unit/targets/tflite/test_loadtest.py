@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 
+from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, UsageError
-from edgeship.reporter import Reporter
-from edgeship.targets import registry
-from edgeship.targets.scheme import PRECISIONS, Scheme
 from edgeship.targets.tflite import loadtest
-from tests.simulators import inline, real_environment
-from tests.simulators.tflite_graphs import mlp, samples
+from tests.simulators.models import tiny_tflite
+from tests.simulators.tflite_graphs import mlp, newer
 
 HERE = loadtest.Environment(Path(sys.executable), "ai_edge_litert")
-
-
-def newer(path: Path, version: int) -> Path:
-    """A file whose FULLY_CONNECTED is of a version that is yet to come."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model: Any = schema.ModelT.InitFromPackedBuf(bytearray(mlp(path).read_bytes()), 0)
-    for code in model.operatorCodes:
-        code.version = version
-    builder = schema.flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    path.write_bytes(bytes(builder.Output()))
-    return path
 
 
 def python(path: Path, body: str) -> loadtest.Environment:
@@ -48,9 +34,27 @@ def test_what_loads_says_what_it_is(tmp_path: Path) -> None:
     assert found.inputs[0].dtype == "float32"
 
 
+def test_samples_are_answered_in_the_types_of_the_file_by_name(tmp_path: Path) -> None:
+    """With a signature and without: then inputs and outputs go by the names of their tensors."""
+    from edgeship.targets import answers
+
+    for maker in (mlp, lambda path: tiny_tflite(path, "int8", signature=False).path):
+        path = maker(tmp_path / "m.tflite")
+        here = answers.load("tflite", path, "m")
+        (spec,) = here.inputs
+        data = Dataset({spec.name: np.random.default_rng(3).normal(size=(5, *spec.shape)).astype(np.float32)})
+        found = loadtest.load(HERE, path, loadtest.Samples(data, here.inputs, here.outputs))
+        assert found.answers is not None
+        assert [a.shape for a in found.answers] == [(5, *t.shape) for t in here.outputs]
+        assert np.ptp(found.answers[0], axis=0).max() > 0, "other samples, other answers"
+        other = loadtest.Samples(Dataset({"elsewhere": data.inputs[spec.name]}),
+                                 (replace(spec, name="elsewhere"),), here.outputs)  # fmt: skip
+        assert loadtest.load(HERE, path, other).answers is None
+
+
 def test_an_operator_that_is_too_new_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="knows no version 99 of the operator FULLY_CONNECTED") as caught:
-        loadtest.load(HERE, newer(tmp_path / "m.tflite", 99))
+        loadtest.load(HERE, newer(mlp(tmp_path / "m.tflite"), "FULLY_CONNECTED", 99))
     assert "newer than the runtime" in str(caught.value.hint)
 
 
@@ -81,20 +85,3 @@ def test_a_runtime_that_dies_or_hangs_is_an_error(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(loadtest, "SECONDS", 0.2)
     with pytest.raises(ConversionError, match="did not end within"):
         loadtest.load(python(tmp_path / "hangs", "exec sleep 30"), path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_every_variant_loads_in_tflite_runtime(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
-) -> None:  # fmt: skip
-    real_environment.use("tflite-runtime", monkeypatch)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    inline.patch(monkeypatch)
-    target = registry.target("tflite")
-    facts = target.inspect(mlp(tmp_path / "m.tflite"))
-    variant = target.build(facts, Scheme(precision), samples(20), tmp_path / "c", Reporter())
-    environment = loadtest.environment()
-    assert loadtest.load(environment, variant.path).version.startswith("2.")
-    with pytest.raises(ConversionError, match="knows no version 12 of the operator FULLY_CONNECTED"):
-        loadtest.load(environment, newer(tmp_path / "new.tflite", 12))
