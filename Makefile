@@ -43,7 +43,7 @@ docs: .venv/ready-dev ## write the generated reference pages
 	@$(BIN)/python docs/build.py
 
 bench: .venv/ready-dev ## every benchmark: ratios against named peers, each in one run
-	@for f in $$(ls benchmarks/*.py | grep -v _peer); do echo "== $$f"; $(BIN)/python $$f || exit 1; done
+	@for f in benchmarks/optimize $$(ls benchmarks/*.py | grep -vE '_peer|fashion_mnist'); do echo "== $$f"; $(BIN)/python $$f || exit 1; done
 
 clean: ## take away what make made
 	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* dist

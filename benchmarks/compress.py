@@ -17,7 +17,6 @@ root needed). What was made stays in --work: run again, it is only measured. Exi
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import statistics
@@ -29,7 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from fashion_mnist import folder as folder_of_data
+from fashion_mnist import read
 
 from edgeship import libraries
 from edgeship.dataset import Dataset
@@ -65,28 +65,6 @@ class Told(Reporter):
     def finished(self, step: Step, summary: str, data: Any = None) -> None:  # noqa: ARG002
         """A line."""
         print(f"  {step.name} {step.subject}: {summary}", file=sys.stderr, flush=True)
-
-
-def folder_of_data(given: Path | None, work: Path) -> Path:
-    """Where the four files are; the Debian package is unpacked where there are none."""
-    for place in (given, Path("/usr/share/datasets/fashion-mnist"), work / "usr/share/datasets/fashion-mnist"):
-        if place is not None and (place / "train-images-idx3-ubyte.gz").exists():
-            return place
-    if given is not None:
-        sys.exit(f"{given} lacks train-images-idx3-ubyte.gz")
-    subprocess.run(["apt-get", "download", "dataset-fashion-mnist"], cwd=work, check=True, stdout=subprocess.DEVNULL)
-    (package,) = work.glob("dataset-fashion-mnist_*.deb")
-    subprocess.run(["dpkg-deb", "-x", str(package), str(work)], check=True)
-    return work / "usr/share/datasets/fashion-mnist"
-
-
-def read(folder: Path, part: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(images float32 [n, 28, 28, 1] in 0…1, labels int32 [n])."""
-    with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
-        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28, 1)[:count]
-    with gzip.open(folder / f"{part}-labels-idx1-ubyte.gz") as file:
-        labels = np.frombuffer(file.read(), np.uint8, offset=8)[:count]
-    return (images / np.float32(255)).astype(np.float32), labels.astype(np.int32)
 
 
 # ── the network ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -100,8 +100,11 @@ def calibrate(
     """Ranges of the tensors `names`; see `perform` for arguments and result."""
     parts = Parts()
     averaged = ranges == "moving-average"
+    magnitudes = passes == 2 and symmetric and ranges == "percentile"
     if ranges in ("min-max", "moving-average") or passes == 2:
-        extents, smallest = _extents(model, samples, names, averaged=averaged, parts=parts, folder=folder)
+        extents, smallest = _extents(
+            model, samples, names, averaged=averaged, magnitudes=magnitudes, parts=parts, folder=folder
+        )
     else:
         extents, smallest = {}, {}
     if ranges in ("min-max", "moving-average"):
@@ -115,7 +118,7 @@ def calibrate(
             if passes == 2 and ranges != "entropy":
                 fixed = _fixed(
                     model, samples, [n for n in group if bounded(extents[n])], extents, smallest, folder,
-                    magnitudes=symmetric and ranges == "percentile",
+                    magnitudes=magnitudes,
                 )  # fmt: skip
                 for name, (counts, edges) in fixed.items():
                     found[name] = choose.chosen(ranges, counts, edges, extents[name], symmetric, levels)
@@ -157,7 +160,10 @@ def groups(model: Any, names: Sequence[str], limit: int = GROUP) -> list[list[st
 
 
 def _session(model: Any, folder: Path) -> Any:
-    """A session that gives back memory as soon as a tensor is done with."""
+    """A session that gives back memory as soon as a tensor is done with, and whose threads sleep while they wait.
+
+    Threads that spin took as much processor time again as the work did.
+    """
     import onnx
     import onnxruntime
 
@@ -166,6 +172,7 @@ def _session(model: Any, folder: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.enable_cpu_mem_arena = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
@@ -207,28 +214,33 @@ def _values(sample: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> dict[s
 
 
 def _extents(
-    model: Any, samples: Samples, names: Sequence[str], *, averaged: bool, parts: Parts, folder: Path
+    model: Any, samples: Samples, names: Sequence[str], *, averaged: bool, magnitudes: bool, parts: Parts, folder: Path
 ) -> tuple[dict[str, Range], dict[str, float]]:  # fmt: skip
-    """(smallest and largest value of each tensor, smallest magnitude of each); the former averaged where wanted."""
-    session = _session(_reducing(model, names), folder)
+    """(smallest and largest value of each tensor, smallest magnitude of each); both only where wanted.
+
+    Averaged is the former; without `magnitudes` the latter is empty.
+    """
+    whats = ("low", "high", "magnitude") if magnitudes else ("low", "high")
+    session = _session(_reducing(model, names, whats), folder)
     outputs = [value.name for value in model.graph.output]
     extents: dict[str, Range] = {}
-    smallest: dict[str, float] = dict.fromkeys(names, np.inf)
+    smallest: dict[str, float] = dict.fromkeys(names, np.inf) if magnitudes else {}
     for values in _runs(session, samples):
         parts.add(zip(outputs, (value.numpy() for value in values[: len(outputs)]), strict=True))
-        reduced = np.array([value.numpy() for value in values[len(outputs) :]], np.float32).reshape(-1, 3)
-        for name, (low, high, magnitude) in zip(names, reduced, strict=True):
+        reduced = np.array([value.numpy() for value in values[len(outputs) :]], np.float32).reshape(-1, len(whats))
+        for name, (low, high, *magnitude) in zip(names, reduced, strict=True):
             new, old = (float(low), float(high)), extents.get(name)
             if averaged:
                 extents[name] = choose.average(old, new)
             else:
                 extents[name] = new if old is None else (float(np.fmin(old[0], new[0])), float(np.fmax(old[1], new[1])))
-            smallest[name] = min(smallest[name], float(magnitude))
+            if magnitudes:
+                smallest[name] = min(smallest[name], float(magnitude[0]))
     return extents, smallest
 
 
-def _reducing(model: Any, names: Sequence[str]) -> Any:
-    """The model with the smallest and largest value and the smallest magnitude of each tensor as outputs too."""
+def _reducing(model: Any, names: Sequence[str], whats: Sequence[str]) -> Any:
+    """The model with the smallest and largest value, and the smallest magnitude, of each tensor as outputs too."""
     import onnx
     from onnx import helper
 
@@ -239,14 +251,12 @@ def _reducing(model: Any, names: Sequence[str]) -> Any:
 
     def reduce(name: str) -> None:
         del left[name]
-        nodes.extend(
-            [
-                helper.make_node("ReduceMin", [name], [f"{name}::low"], keepdims=0),
-                helper.make_node("ReduceMax", [name], [f"{name}::high"], keepdims=0),
-                helper.make_node("Abs", [name], [f"{name}::magnitudes"]),
-                helper.make_node("ReduceMin", [f"{name}::magnitudes"], [f"{name}::magnitude"], keepdims=0),
-            ]
-        )
+        nodes.append(helper.make_node("ReduceMin", [name], [f"{name}::low"], keepdims=0))
+        nodes.append(helper.make_node("ReduceMax", [name], [f"{name}::high"], keepdims=0))
+        if "magnitude" in whats:
+            nodes.append(helper.make_node("Abs", [name], [f"{name}::magnitudes"]))
+            least = helper.make_node("ReduceMin", [f"{name}::magnitudes"], [f"{name}::magnitude"], keepdims=0)
+            nodes.append(least)
 
     for name in [v.name for v in out.graph.input if v.name in left]:
         reduce(name)
@@ -257,9 +267,7 @@ def _reducing(model: Any, names: Sequence[str]) -> Any:
     del out.graph.node[:]
     out.graph.node.extend(nodes)
     for name in names:
-        out.graph.output.extend(
-            helper.make_tensor_value_info(f"{name}::{what}", g.FLOAT, []) for what in ("low", "high", "magnitude")
-        )
+        out.graph.output.extend(helper.make_tensor_value_info(f"{name}::{what}", g.FLOAT, []) for what in whats)
     return out
 
 

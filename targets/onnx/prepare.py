@@ -12,6 +12,8 @@ What it does, in this order, and why:
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,8 +90,7 @@ def _current(model: Any) -> Any:
 
 def _simplified(model: Any) -> Any:
     """Constants folded and shapes propagated by onnxsim; the model as it is where onnxsim cannot or gets it wrong."""
-    import onnxsim
-
+    onnxsim = _onnxsim()
     shapes = {v.name: [int(d.dim_value) for d in v.type.tensor_type.shape.dim] for v in g.inputs(model.graph)}
     try:
         simple, same = onnxsim.simplify(model, overwrite_input_shapes=shapes)
@@ -97,6 +98,20 @@ def _simplified(model: Any) -> Any:
         print(f"onnxsim: {error}")  # noqa: T201 - the child's log
         return model
     return simple if same else model
+
+
+def _onnxsim() -> Any:
+    """The module, imported as where there is no PyTorch: parts of it that we do not use would load all of that.
+
+    It is two thirds of the import's time, and 200 MB.
+    """
+    if "torch" in sys.modules:
+        return importlib.import_module("onnxsim")
+    sys.modules["torch"] = None  # type: ignore[assignment]  # documented: an import of it fails at once
+    try:
+        return importlib.import_module("onnxsim")
+    finally:
+        del sys.modules["torch"]
 
 
 def _optimized(model: Any, folder: Path) -> Any:
