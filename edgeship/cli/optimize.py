@@ -266,7 +266,10 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
         ("pick" if picked else "nearest", None if shown is None else shown.candidate.name),
         ("reason", found.pick.reason),
         ("runtime", report.untried(found) or None),
-        ("dropped", f"{dropped} candidates early, on few samples or for fewer layers in float" if dropped else None),
+        (
+            "dropped",
+            f"{dropped} more that others of their kind beat; {saved.report.name} says how" if dropped else None,
+        ),
     ]
     if picked is not None and picked.candidate.scheme.keep:
         pairs.append(("in float", report.kept_layers(found, picked)))

@@ -119,7 +119,12 @@ def _formats(profile: Profile, source: ModelFacts, targets: Mapping[str, Target]
                 hint=f"it has one for {', '.join(profile.build.formats)}",
             )
     wanted = [name for name in profile.build.formats if name in targets and name in (wish.formats or targets)]
-    return sorted(wanted, key=lambda name: name != source.format)
+    return preferred_formats(wanted, source)
+
+
+def preferred_formats(formats: Sequence[str], source: ModelFacts) -> list[str]:
+    """The profile's formats in the order in which a push takes them: the source's own first."""
+    return sorted(formats, key=lambda name: name != source.format)
 
 
 def _precisions(profile: Profile, source: ModelFacts, wish: Wish) -> list[str]:

@@ -4,8 +4,9 @@ Rules this module keeps:
 
 * A budget that was not measured does not hold: a limit on latency without a latency is a miss.
 * Of those that meet the budget the fastest is picked, where latency was measured on the profile's own architecture.
-  Medians whose intervals overlap count as equal: then the profile's order of precisions decides, then size, then what
-  is lost.
+  Medians whose intervals overlap count as equal: then the profile's order of precisions decides, then the fewest layers
+  in float, then its order of formats (a runtime library that it likes less costs more than a model that is some bytes
+  smaller saves), then size, then what is lost.
 * Elsewhere latency says little of the board, so the profile's order comes first.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgeship.bench import units
-from edgeship.optimize.quality import Verdict, slice_limit
+from edgeship.optimize.quality import AccuracyBudget, Verdict, slice_limit
 from edgeship.optimize.search.candidate import Candidate
 from edgeship.optimize.search.latency import Latency
 from edgeship.targets.base import Variant
@@ -66,7 +67,7 @@ def misses(row: Row, budget: Budget) -> list[Miss]:
     verdict = row.verdict
     out: list[Miss] = []
     if not verdict.passed:
-        out.append(_quality(verdict, budget))
+        out.append(quality_miss(verdict, budget))
     elif budget.strict and not verdict.proven:
         out.append(Miss(0.1, "its loss is not proven to be within the limit"))
     if budget.max_bytes is not None and row.variant.bytes > budget.max_bytes:
@@ -78,19 +79,16 @@ def misses(row: Row, budget: Budget) -> list[Miss]:
     return out
 
 
-def _quality(verdict: Verdict, budget: Budget) -> Miss:
+def quality_miss(verdict: Verdict, limits: AccuracyBudget) -> Miss:
+    """What a verdict that did not pass breaks: the whole before a class, a class before a slice."""
     excess, text = 0.1, "the check refuses it"
-    worst = verdict.worst_class
-    if worst is not None and not worst.few and worst.drop > budget.max_class_drop:
-        excess = (worst.drop - budget.max_class_drop) / max(budget.max_class_drop, 1.0)
-        text = f'{worst.drop:.1f} points lost in class "{worst.name}", {budget.max_class_drop:.1f} allowed'
-    if verdict.drop > budget.max_drop:
-        excess = max(excess, (verdict.drop - budget.max_drop) / max(budget.max_drop, 1.0))
-        text = f"{verdict.drop:.1f} points lost, {budget.max_drop:.1f} allowed"
-    part, limit = verdict.worst_slice, slice_limit(budget)
-    if part is not None and not part.few and part.drop > limit and excess == 0.1:
-        excess = (part.drop - limit) / max(limit, 1.0)
-        text = f'{part.drop:.1f} points lost in slice "{part.name}", {limit:.1f} allowed'
+    for part, limit in ((verdict.worst_slice, slice_limit(limits)), (verdict.worst_class, limits.max_class_drop)):
+        if part is not None and (part.interval[0] if part.few else part.drop) > limit:
+            excess = (part.drop - limit) / max(limit, 1.0)
+            text = f'{part.drop:.1f} points lost in {part.kind} "{part.name}", {limit:.1f} allowed'
+    if verdict.drop > limits.max_drop:
+        excess = max(excess, (verdict.drop - limits.max_drop) / max(limits.max_drop, 1.0))
+        text = f"{verdict.drop:.1f} points lost, {limits.max_drop:.1f} allowed"
     if verdict.gate is not None and not verdict.gate.passed:
         excess, text = max(excess, 1.0), f"it computes something else: {verdict.gate.reason}"
     return Miss(excess, text)
@@ -120,7 +118,9 @@ def _dominates(a: Row, b: Row) -> bool:
     return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
 
 
-def choose(rows: Sequence[Row], budget: Budget, *, arch: str, precisions: Sequence[str]) -> Pick:
+def choose(
+    rows: Sequence[Row], budget: Budget, *, arch: str, precisions: Sequence[str], formats: Sequence[str]
+) -> Pick:  # fmt: skip
     """Decide.
 
     Args:
@@ -128,6 +128,7 @@ def choose(rows: Sequence[Row], budget: Budget, *, arch: str, precisions: Sequen
         budget: what has to be met.
         arch: of the profile's boards.
         precisions: of the profile, in order of preference.
+        formats: the same; the source's own first.
     """
     if not rows:
         return Pick(None, "no candidate could be built")
@@ -136,40 +137,47 @@ def choose(rows: Sequence[Row], budget: Budget, *, arch: str, precisions: Sequen
         nearest = min(rows, key=lambda r: (sum(m.excess for m in misses(r, budget)), r.variant.bytes))
         broken = "; ".join(m.text for m in misses(nearest, budget))
         return Pick(None, f"no candidate meets the budget; {nearest.candidate.name} comes nearest: {broken}", nearest)
-    order = _order(precisions)
     timed = [row for row in fine if row.latency is not None]
     if timed and _same_arch(timed[0].latency, arch):
         best = min(timed, key=lambda r: r.latency.median_us if r.latency else 0.0)
         assert best.latency is not None
         equal = [row for row in timed if row.latency is not None and _overlap(row.latency, best.latency)]
-        chosen = min(equal, key=lambda r: (order(r), r.variant.bytes, r.verdict.drop))
+        chosen, why = _preferred(equal, precisions, formats)
         assert chosen.latency is not None
         reason = f"fastest of {len(fine)} within the budget: median {units.time(chosen.latency.median_us)}"
         reason += f" on {chosen.latency.place}"
         if len(equal) > 1:
-            reason += f"; {len(equal)} are as fast, of them {_by(precisions, chosen)}"
+            reason += f"; {len(equal)} are as fast, of them {why}"
     else:
-        chosen = min(fine, key=lambda r: (order(r), r.variant.bytes, r.verdict.drop))
-        reason = f"of {len(fine)} within the budget, {_by(precisions, chosen)}"
+        chosen, why = _preferred(fine, precisions, formats)
+        reason = f"of {len(fine)} within the budget, {why}" if len(fine) > 1 else "the only one within the budget"
         if timed and timed[0].latency is not None:
             reason += f"; the latencies are of {timed[0].latency.arch}, not of the board: --on DEVICE measures there"
     return Pick(chosen, reason + _proof(chosen.verdict))
 
 
-def _order(precisions: Sequence[str]) -> Callable[[Row], tuple[int, int]]:
-    def order(row: Row) -> tuple[int, int]:
-        precision = row.candidate.scheme.precision
-        place = precisions.index(precision) if precision in precisions else len(precisions)
-        return place, len(row.candidate.scheme.keep)
+def _preferred(rows: Sequence[Row], precisions: Sequence[str], formats: Sequence[str]) -> tuple[Row, str]:
+    """The row that comes first by the order of this module, and in words what made it so."""
+    left, why = list(rows), []
+    steps: tuple[tuple[Callable[[Row], float], str], ...] = (
+        (lambda r: _place(r.candidate.scheme.precision, precisions),
+         f"the first in the profile's order of precisions ({', '.join(precisions)})"),
+        (lambda r: len(r.candidate.scheme.keep), "with the fewest layers in float"),
+        (lambda r: _place(r.candidate.format, formats), f"the first in the order of formats ({', '.join(formats)})"),
+        (lambda r: r.variant.bytes, "the smallest"),
+        (lambda r: r.verdict.drop, "the one that loses least"),
+    )  # fmt: skip
+    for key, words in steps:
+        least = min(key(row) for row in left)
+        fewer = [row for row in left if key(row) == least]
+        if len(fewer) < len(left):
+            why.append(words)
+        left = fewer
+    return left[0], ", then ".join(why) or "the first that was tried"
 
-    return order
 
-
-def _by(precisions: Sequence[str], row: Row) -> str:
-    precision = row.candidate.scheme.precision
-    if precision in precisions:
-        return f"the first in the profile's order of precisions ({', '.join(precisions)}), then the smallest"
-    return "the smallest"
+def _place(name: str, order: Sequence[str]) -> int:
+    return order.index(name) if name in order else len(order)
 
 
 def _proof(verdict: Verdict) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeship import __version__
 from edgeship.bench import units
+from edgeship.optimize.quality import slice_limit
 from edgeship.optimize.search.charts import pareto
 from edgeship.optimize.search.pick import Row
 from edgeship.optimize.search.run import Found, Tried
@@ -168,9 +169,15 @@ def untried(found: Found) -> list[str]:
 def budget_words(found: Found) -> str:
     """The budget in words."""
     budget = found.request.budget
-    parts = [f"at most {budget.max_drop:g} points lost, {budget.max_class_drop:g} in a class"]
-    if budget.max_slice_drop is not None:
-        parts.append(f"{budget.max_slice_drop:g} in a slice")
+    judged = found.request.evaluation
+    drops = f"at most {budget.max_drop:.1f} points lost"
+    if judged.labels is not None:
+        drops += f", {budget.max_class_drop:.1f} in a class"
+    if judged.slices:
+        drops += f", {slice_limit(budget):.1f} in a slice"
+    parts = [drops]
+    if budget.strict:
+        parts[0] += ", all of it proven"
     if budget.max_latency_us is not None:
         parts.append(f"p95 at most {units.time(budget.max_latency_us)}")
     if budget.max_bytes is not None:

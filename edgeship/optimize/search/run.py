@@ -23,7 +23,7 @@ from edgeship.optimize.prune.make import prune
 from edgeship.optimize.prune.plan import Plan
 from edgeship.optimize.quality import Verdict
 from edgeship.optimize.search import halving, mixed, pick, store
-from edgeship.optimize.search.candidate import Candidate, Refusal, Wish, first
+from edgeship.optimize.search.candidate import Candidate, Refusal, Wish, first, preferred_formats
 from edgeship.optimize.search.evaluate import SEED, Job, Limits, Outcome, work
 from edgeship.optimize.search.latency import Stopwatch
 from edgeship.optimize.search.pick import Budget, Pick, Row
@@ -123,8 +123,10 @@ class Search:
         finalists += self._mix(finalists)
         rows = self._time(finalists)
         decided = pick.choose(
-            rows, request.budget, arch=request.profile.hardware.arch, precisions=request.profile.build.precisions
-        )
+            rows, request.budget, arch=request.profile.hardware.arch,
+            precisions=request.profile.build.precisions,
+            formats=preferred_formats(request.profile.build.formats, request.source),
+        )  # fmt: skip
         fault = None if rows else why_none(tuple(self._last.values()), self._gone)
         if fault is not None:
             decided = replace(decided, reason=f"{decided.reason}: {fault}")
@@ -210,7 +212,7 @@ class Search:
         name = outcome.candidate.name
         text = outcome.error or "not judged"
         if outcome.verdict is not None and outcome.variant is not None:
-            text = f"{told(outcome.verdict)}   {units.size(outcome.variant.bytes)}"
+            text = f"{told(outcome.verdict, self._request.limits)}   {units.size(outcome.variant.bytes)}"
         elif outcome.candidate not in self._gone:
             self._gone[outcome.candidate] = text
         self._reporter.finished(Step(STEP, name), text.splitlines()[0], row_data(outcome))
@@ -336,9 +338,12 @@ def why_none(outcomes: Sequence[Outcome], gone: Mapping[Candidate, str]) -> Edge
     return kind(routes.told([(o.candidate.name, (o.error or "").split("\n", 1)[0]) for o in outcomes]), hint=hint)
 
 
-def told(verdict: Verdict) -> str:
-    """A verdict in a few words: `top-1 98.4 % → 98.3 %, −0.1 (n=1000)`."""
-    return verdict.summary.split("   ")[0]
+def told(verdict: Verdict, limits: Limits) -> str:
+    """A verdict in a few words: the whole, and what else it breaks (the whole line says by itself that it does)."""
+    whole = verdict.summary.split("   ")[0]
+    if verdict.passed or (verdict.drop > limits.max_drop and (verdict.gate is None or verdict.gate.passed)):
+        return whole
+    return f"{whole}   {pick.quality_miss(verdict, limits).text}"
 
 
 def row_data(outcome: Outcome) -> dict[str, Any]:

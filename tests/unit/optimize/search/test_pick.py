@@ -12,40 +12,63 @@ from edgeship.optimize.search.pick import Budget, choose, front, misses
 from tests.simulators.searched import Limits, row
 
 PI = ("int8", "float16", "float32")
+FORMATS = ("tflite", "onnx")
 
 
 def test_the_fastest_within_the_budget_is_picked_where_it_was_timed_on_that_architecture() -> None:
     rows = [row("tflite int8", us=300), row("tflite float32", us=100, size=4000), row("onnx int8", us=50, lost=20)]
-    picked = choose(rows, Budget(), arch="x86_64", precisions=PI)
+    picked = choose(rows, Budget(), arch="x86_64", precisions=PI, formats=FORMATS)
     assert picked.row is rows[1]
     assert picked.reason.startswith("fastest of 2 within the budget: median 100 µs on host")
 
 
-def test_equally_fast_ones_are_decided_by_the_profiles_order_then_size() -> None:
-    rows = [row("tflite float32", us=100, size=4000), row("tflite int8", us=101), row("onnx int8", us=101, size=900)]
-    picked = choose(rows, Budget(), arch="x86_64", precisions=PI)
+def test_equally_fast_ones_are_decided_by_the_profiles_orders_of_precisions_and_formats() -> None:
+    rows = [row("tflite float32", us=100, size=4000), row("onnx int8", us=101, size=990), row("tflite int8", us=101)]
+    picked = choose(rows, Budget(), arch="x86_64", precisions=PI, formats=FORMATS)
     assert picked.row is rows[2]
-    assert "3 are as fast" in picked.reason
+    assert picked.reason.endswith(
+        "3 are as fast, of them the first in the profile's order of precisions (int8, float16, float32), "
+        "then the first in the order of formats (tflite, onnx)"
+    )
+
+
+def test_a_file_that_is_some_bytes_smaller_does_not_bring_another_runtime_library() -> None:
+    rows = [row("onnx int8 percentile", size=990), row("tflite int8 percentile", us=10)]
+    picked = choose(rows, Budget(), arch="aarch64", precisions=PI, formats=FORMATS)
+    assert picked.row is rows[1]
+    assert picked.reason.startswith("of 2 within the budget, the first in the order of formats (tflite, onnx); the lat")
+
+
+def test_only_what_decided_is_given_as_the_reason() -> None:
+    rows = [row("tflite dynamic", size=900), row("tflite int8-weights", size=800)]
+    picked = choose(rows, Budget(), arch="aarch64", precisions=PI, formats=FORMATS)
+    assert picked.row is rows[1]
+    assert picked.reason == "of 2 within the budget, the smallest"
+    alone = choose(rows[:1], Budget(), arch="aarch64", precisions=PI, formats=FORMATS)
+    assert alone.reason == "the only one within the budget"
 
 
 def test_latency_of_another_architecture_does_not_decide_and_that_is_said() -> None:
     rows = [row("tflite float32", us=10, size=4000), row("tflite int8", us=100)]
-    picked = choose(rows, Budget(), arch="aarch64", precisions=PI)
+    picked = choose(rows, Budget(), arch="aarch64", precisions=PI, formats=FORMATS)
     assert picked.row is rows[1]
     assert "the latencies are of x86_64, not of the board: --on DEVICE measures there" in picked.reason
 
 
 def test_fewer_layers_in_float_come_first() -> None:
     rows = [row("tflite int8", keep=("a", "b")), row("tflite int8", keep=("a",), size=1200)]
-    assert choose(rows, Budget(), arch="aarch64", precisions=PI).row is rows[1]
+    assert choose(rows, Budget(), arch="aarch64", precisions=PI, formats=FORMATS).row is rows[1]
 
 
 def test_a_loss_that_is_not_proven_is_said_and_with_strict_a_miss() -> None:
     one = row("tflite int8", lost=8)
     assert one.verdict.passed
     assert not one.verdict.proven
-    assert "within the limit but not proven, that needs n ≥" in choose([one], Budget(), arch="a", precisions=PI).reason
-    assert choose([one], Budget(strict=True), arch="a", precisions=PI).row is None
+    assert (
+        "within the limit but not proven, that needs n ≥"
+        in choose([one], Budget(), arch="a", precisions=PI, formats=FORMATS).reason
+    )
+    assert choose([one], Budget(strict=True), arch="a", precisions=PI, formats=FORMATS).row is None
 
 
 @pytest.mark.parametrize(
@@ -59,7 +82,7 @@ def test_a_loss_that_is_not_proven_is_said_and_with_strict_a_miss() -> None:
 def test_the_nearest_miss_is_named_with_what_it_breaks(budget: Budget, said: str) -> None:
     near = row("tflite int8", us=300, lost=20 if budget == Budget() else 0)
     far = row("tflite float32", us=9000, size=90_000, lost=500)
-    found = choose([far, near], budget, arch="x86_64", precisions=PI)
+    found = choose([far, near], budget, arch="x86_64", precisions=PI, formats=FORMATS)
     assert found.row is None
     assert found.nearest is near
     assert found.reason == f"no candidate meets the budget; tflite int8 comes nearest: {said}"
@@ -80,6 +103,14 @@ def test_a_slice_that_loses_too_much_is_named() -> None:
     assert miss.text == '10.0 points lost in slice "dusk", 4.0 allowed'
     [miss] = misses(broken, Budget(max_class_drop=8.0))
     assert miss.text == '10.0 points lost in slice "dusk", 8.0 allowed'
+
+
+def test_a_class_of_few_samples_that_fails_all_the_same_is_named() -> None:
+    one = row("tflite int8")
+    rare = PartDrop("class", "rare", 9, 1.0, 0.0, 100.0, (66.0, 100.0), lost=9, few=True)
+    [miss] = misses(replace(one, verdict=replace(one.verdict, passed=False, worst_class=rare)), Budget())
+    assert miss.text == '100.0 points lost in class "rare", 5.0 allowed'
+    assert miss.excess > 1
 
 
 def test_what_the_gate_refuses_says_so_first() -> None:
@@ -110,4 +141,4 @@ def test_gains_do_not_count_as_better_and_rows_without_latency_compare_by_the_re
 
 
 def test_nothing_built_is_nothing_picked() -> None:
-    assert choose([], Budget(), arch="a", precisions=PI).reason == "no candidate could be built"
+    assert choose([], Budget(), arch="a", precisions=PI, formats=FORMATS).reason == "no candidate could be built"

@@ -14,18 +14,20 @@ import pytest
 from edgeship import profile
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, InputError, UsageError
+from edgeship.optimize.gate import GateVerdict
+from edgeship.optimize.quality import PartDrop, gated
 from edgeship.optimize.search import report, run, save
 from edgeship.optimize.search.candidate import Wish
-from edgeship.optimize.search.evaluate import failed
+from edgeship.optimize.search.evaluate import Limits, failed
 from edgeship.optimize.search.latency import Latency
-from edgeship.optimize.search.pick import Budget
+from edgeship.optimize.search.pick import Budget, Pick
 from edgeship.optimize.search.run import Found, Request, Search
 from edgeship.reporter import Reporter, Step
 from edgeship.targets import child, registry
 from edgeship.targets.base import Recipe, Variant
 from tests.simulators import inline
 from tests.simulators.models import SHAPE, samples, tiny_tflite
-from tests.simulators.searched import candidate, latency
+from tests.simulators.searched import candidate, latency, verdict
 
 
 @dataclass
@@ -260,3 +262,25 @@ def test_a_pruned_model_is_tried_too_and_judged_against_the_source(
     assert saved.pruned == tmp_path / "out" / "m.pruned.keras"
     assert (tmp_path / "out" / "m.pruned.keras.recipe.json").read_text() == "{}"
     assert saved.model == tmp_path / "out" / "m.pruned-float32.tflite"
+
+
+def test_the_line_of_a_candidate_that_a_class_or_the_gate_refuses_says_so() -> None:
+    limits = Limits(max_drop=1.0, max_class_drop=5.0)
+    class_lost = verdict(5, limits=limits)
+    worst = PartDrop("class", "6", 100, 1.0, 0.9, 10.0, (5.0, 17.0), lost=10)
+    said = run.told(replace(class_lost, passed=False, worst_class=worst), limits)
+    assert said.endswith('n=1000)   10.0 points lost in class "6", 5.0 allowed')
+    refused = GateVerdict("quantization", False, (), (), 3, 100, "scores, column 1: SQNR 0.1 dB")
+    assert "it computes something else: scores, column 1" in run.told(gated(class_lost, refused), limits)
+    whole = run.told(verdict(20, limits=limits), limits)
+    assert whole.endswith("n=1000)"), "the line holds drop and limit already"
+
+
+def test_the_budget_in_words_names_what_the_data_can_be_held_to(inlined: None, tmp_path: Path) -> None:
+    asked = request(tmp_path, max_slice_drop=2.5, strict=True, max_bytes=4_000_000)
+    found = Found(asked, Pick(None, "-"), (), ())
+    assert report.budget_words(found) == ("at most 1.0 points lost, 5.0 in a class, all of it proven; at most 4.00 MB")
+    dusk = np.arange(len(asked.evaluation)) < 50
+    bare = replace(asked.evaluation, labels=None, slices={"dusk": dusk})
+    words = report.budget_words(replace(found, request=replace(asked, evaluation=bare)))
+    assert words.startswith("at most 1.0 points lost, 2.5 in a slice, all of it proven")
