@@ -255,6 +255,7 @@ def _stopwatch(
 
 def _show(out: Output, found: Found, saved: Saved) -> None:
     from edgeship.optimize.search import report
+    from edgeship.targets import routes
 
     tried = report.ordered(found.tried)
     rows = [report.cells(one) for one in tried if one.status != "dropped"]
@@ -271,8 +272,11 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
             f"{dropped} more that others of their kind beat; {saved.report.name} says how" if dropped else None,
         ),
     ]
+    formats = {one.candidate.format for one in tried}
+    if left_out := [(r.name, r.why) for r in found.refused if r.name.split()[0] not in formats]:
+        pairs.append(("not tried", routes.told(left_out)))
     if picked is not None and picked.candidate.scheme.keep:
-        pairs.append(("in float", report.kept_layers(found, picked)))
+        pairs.append(("in float", report.kept_layers(found, picked.candidate)))
     files = [
         ("model", saved.model),
         ("recipe", saved.recipe),

@@ -59,7 +59,7 @@ def search(
     if row is None:
         reporter.finished(step, found.pick.reason, {"passed": False})
         return None
-    kept = report.kept_layers(found, row)
+    kept = report.kept_layers(found, row.candidate)
     said = f"{row.candidate.name}: {row.verdict.summary}" + (f"   in float: {', '.join(kept)}" if kept else "")
     reporter.finished(step, said, {"scheme": row.candidate.scheme.encode(), "drop": row.verdict.drop})
     return row

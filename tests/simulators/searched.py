@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeship.optimize.quality import Verdict, judge
+from edgeship.optimize.quality import AccuracyBudget, Verdict, judge
 from edgeship.optimize.search.candidate import Candidate
 from edgeship.optimize.search.evaluate import Outcome
 from edgeship.optimize.search.latency import Latency
@@ -26,7 +26,7 @@ class Limits:
     max_class_drop: float = 5.0
 
 
-def verdict(lost: int = 0, n: int = 1000, limits: Limits | None = None) -> Verdict:
+def verdict(lost: int = 0, n: int = 1000, limits: AccuracyBudget | None = None) -> Verdict:
     """Of a variant that is wrong on `lost` of `n` samples that the source is right on, spread over ten classes."""
     truth = np.arange(n) % 10
     given = truth.copy()
@@ -68,9 +68,9 @@ def latency(median_us: float, *, half: float = 0.02, p95: float | None = None, a
 
 def row(
     words: str, *, lost: int = 0, size: int = 1000, us: float | None = None, arch: str = "x86_64",
-    limits: Limits | None = None, keep: tuple[str, ...] = (),
+    limits: Limits | None = None, keep: tuple[str, ...] = (), n: int = 1000,
 ) -> Row:  # fmt: skip
     """A candidate that was judged on everything."""
     one = candidate(words, keep=keep)
     timed = None if us is None else latency(us, arch=arch)
-    return Row(one, variant(one, size), verdict(lost, limits=limits), timed, None if timed else "not timed")
+    return Row(one, variant(one, size), verdict(lost, n, limits), timed, None if timed else "not timed")

@@ -11,11 +11,11 @@ from html import escape
 
 from edgeship.bench import units
 from edgeship.bench.charts import Axis, linear_ticks, log_ticks
-from edgeship.optimize.search.pick import Budget, Row, front, misses
+from edgeship.optimize.search.pick import Budget, Row, front, misses, points
 
 WIDTH, HEIGHT = 1040, 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 200, 20, 56
-_FORMATS = ("tflite", "onnx")
+FORMATS = ("tflite", "onnx")  # in the order of the page's colours
 
 
 def pareto(rows: Sequence[Row], picked: Row | None, budget: Budget) -> str:
@@ -76,7 +76,7 @@ def _limits(x: Axis, y: Axis, budget: Budget, *, timed: bool) -> list[str]:
     right = WIDTH - _RIGHT
     out = [
         f'<line class="limit" x1="{_LEFT}" y1="{at:.1f}" x2="{right}" y2="{at:.1f}"/>',
-        f'<text class="note" x="{right + 6}" y="{at + 4:.1f}">limit: {budget.max_drop:g} points</text>',
+        f'<text class="note" x="{right + 6}" y="{at + 4:.1f}">limit: {budget.max_drop:.1f} points</text>',
     ]
     limit = budget.max_latency_us if timed else budget.max_bytes
     if limit is not None and x.low < limit < x.high:
@@ -101,18 +101,31 @@ def _dots(
     for row in sorted(rows, key=lambda r: -r.variant.bytes):
         a, b = x(_x(row, timed=timed)), y(row.verdict.drop)
         radius = 5 + 9 * math.sqrt(row.variant.bytes / largest) if timed else 7.0
-        series = _FORMATS.index(row.candidate.format) if row.candidate.format in _FORMATS else 2
+        series = FORMATS.index(row.candidate.format) if row.candidate.format in FORMATS else 2
         over = " over" if misses(row, budget) else ""
-        name = escape(row.candidate.name)
         out.append(
-            f'<circle class="dot s{series}{over}" cx="{a:.1f}" cy="{b:.1f}" r="{radius:.1f}"><title>{name}: '
-            f"{row.verdict.drop:.1f} points, {units.size(row.variant.bytes)}</title></circle>"
+            f'<circle class="dot s{series}{over}" cx="{a:.1f}" cy="{b:.1f}" r="{radius:.1f}">'
+            f"<title>{escape(_hover(row, budget))}</title></circle>"
         )
         if row is picked:
             out.append(f'<circle class="ring" cx="{a:.1f}" cy="{b:.1f}" r="{radius + 4:.1f}"/>')
         if row is picked or row in best:
             out.append(_label(a, b, radius, row, picked, taken))
     return out
+
+
+def _hover(row: Row, budget: Budget) -> str:
+    """All that is known of a candidate, one figure a line."""
+    (low, high), latency = row.verdict.interval, row.latency
+    lines = [
+        row.candidate.name,
+        f"{points(row.verdict.drop)} points lost (95 %: {points(low)} … {points(high)}, n = {row.verdict.samples:,})",
+        units.size(row.variant.bytes),
+    ]
+    if latency is not None:
+        lines.append(f"median {units.time(latency.median_us)}, p95 {units.time(latency.p95_us)} on {latency.place}")
+    lines += [f"over the budget: {miss.text}" for miss in misses(row, budget)]
+    return "\n".join(lines)
 
 
 def _label(a: float, b: float, radius: float, row: Row, picked: Row | None, taken: list[tuple[float, float]]) -> str:

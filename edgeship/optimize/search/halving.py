@@ -62,18 +62,27 @@ def survivors(
             families.setdefault(outcome.candidate.family, []).append(outcome)
     kept: set[Candidate] = set()
     for members in families.values():
-        ordered = sorted(members, key=lambda o: rank(o.verdict))
+        ordered = sorted(members, key=lambda o: (last and not _passed(o), *rank(o.verdict)))
         places = 1 if last else (len(ordered) + 1) // 2
         for place, outcome in enumerate(ordered):
             assert outcome.verdict is not None
             low = outcome.verdict.interval[0]
             if place >= places:
-                gone.append(Dropped(outcome.candidate, f"{_nth(place + 1)} of {len(ordered)} alike on {_n(outcome)}"))
+                gone.append(
+                    Dropped(
+                        outcome.candidate, f"{_nth(place + 1)} of {len(ordered)} choices of ranges on {_n(outcome)}"
+                    )
+                )
             elif low > limits.max_drop and place > 0:
                 gone.append(Dropped(outcome.candidate, f"at least {low:.1f} points lost on {_n(outcome)}"))
             else:
                 kept.add(outcome.candidate)
     return [o.candidate for o in outcomes if o.candidate in kept], gone
+
+
+def _passed(outcome: Outcome) -> bool:
+    """On all samples: one that holds every limit comes before one that loses less and breaks that of a class."""
+    return outcome.verdict is not None and outcome.verdict.passed
 
 
 def rank(verdict: Verdict | None) -> tuple[float, float, float]:
@@ -84,8 +93,8 @@ def rank(verdict: Verdict | None) -> tuple[float, float, float]:
 
 
 def _n(outcome: Outcome) -> str:
-    return f"{outcome.samples} samples"
+    return f"{outcome.samples:,} samples"
 
 
 def _nth(number: int) -> str:
-    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
+    return {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}.get(number, f"{number}th")

@@ -12,6 +12,7 @@ Rules this module keeps:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -69,10 +70,11 @@ def misses(row: Row, budget: Budget) -> list[Miss]:
     if not verdict.passed:
         out.append(quality_miss(verdict, budget))
     elif budget.strict and not verdict.proven:
-        out.append(Miss(0.1, "its loss is not proven to be within the limit"))
+        # Measured within the limit is nearer than anything that was measured above it.
+        out.append(Miss(0.0, "its loss is within the limit but not proven" + _samples(verdict)))
     if budget.max_bytes is not None and row.variant.bytes > budget.max_bytes:
         excess = row.variant.bytes / budget.max_bytes - 1
-        text = f"{units.size(row.variant.bytes)} of {units.size(budget.max_bytes)} allowed"
+        text = f"{_above(row.variant.bytes, budget.max_bytes, units.size)} allowed"
         out.append(Miss(excess, text))
     if budget.max_latency_us is not None:
         out += _latency(row, budget.max_latency_us)
@@ -85,22 +87,42 @@ def quality_miss(verdict: Verdict, limits: AccuracyBudget) -> Miss:
     for part, limit in ((verdict.worst_slice, slice_limit(limits)), (verdict.worst_class, limits.max_class_drop)):
         if part is not None and (part.interval[0] if part.few else part.drop) > limit:
             excess = (part.drop - limit) / max(limit, 1.0)
-            text = f'{part.drop:.1f} points lost in {part.kind} "{part.name}", {limit:.1f} allowed'
+            text = f'{_points(part.drop, limit)} points lost in {part.kind} "{part.name}", {limit:.1f} allowed'
     if verdict.drop > limits.max_drop:
         excess = max(excess, (verdict.drop - limits.max_drop) / max(limits.max_drop, 1.0))
-        text = f"{verdict.drop:.1f} points lost, {limits.max_drop:.1f} allowed"
+        text = f"{_points(verdict.drop, limits.max_drop)} points lost, {limits.max_drop:.1f} allowed"
     if verdict.gate is not None and not verdict.gate.passed:
         excess, text = max(excess, 1.0), f"it computes something else: {verdict.gate.reason}"
     return Miss(excess, text)
 
 
+def _points(drop: float, limit: float) -> str:
+    """With as many decimals as it takes to see that it is above the limit."""
+    places = next((n for n in range(1, 6) if round(drop, n) > limit), 6)
+    return f"{drop:.{places}f}"
+
+
+def _above(value: float, limit: float, show: Callable[[float], str]) -> str:
+    """A value and its limit; where both would read alike, by how much it is above."""
+    if show(value) != show(limit):
+        return f"{show(value)} of {show(limit)}"
+    return f"{show(value - limit)} above the {show(limit)}"
+
+
 def _latency(row: Row, limit: float) -> list[Miss]:
     if row.latency is None or row.latency.p95_us is None:
-        return [Miss(0.5, f"its latency is not known: {row.untimed or 'too few runs'}")]
+        # What nobody measured comes after everything that was.
+        return [Miss(math.inf, f"its latency is not known: {row.untimed or 'too few runs'}")]
     if row.latency.p95_us <= limit:
         return []
-    text = f"p95 {units.time(row.latency.p95_us)} on {row.latency.place} of {units.time(limit)} allowed"
+    text = f"p95 {_above(row.latency.p95_us, limit, units.time)} allowed on {row.latency.place}"
     return [Miss(row.latency.p95_us / limit - 1, text)]
+
+
+def points(drop: float) -> str:
+    """Points lost, with a sign that tells gains: `0.3`, `−0.1`."""
+    text = f"{drop:.1f}".replace("-", "−")
+    return "0.0" if text == "−0.0" else text
 
 
 def front(rows: Sequence[Row]) -> list[Row]:
@@ -150,9 +172,14 @@ def choose(
             reason += f"; {len(equal)} are as fast, of them {why}"
     else:
         chosen, why = _preferred(fine, precisions, formats)
-        reason = f"of {len(fine)} within the budget, {why}" if len(fine) > 1 else "the only one within the budget"
+        reason = f"of {len(fine)} within the budget, {why}"
+        if len(fine) == 1:
+            reason = "it meets the budget" if len(rows) == 1 else f"of {len(rows)} the only one within the budget"
         if timed and timed[0].latency is not None:
-            reason += f"; the latencies are of {timed[0].latency.arch}, not of the board: --on DEVICE measures there"
+            held = (
+                "the latencies, and so what was held against the limit," if budget.max_latency_us else "the latencies"
+            )
+            reason += f"; {held} are of {timed[0].latency.arch}, not of the board: --on DEVICE measures there"
     return Pick(chosen, reason + _proof(chosen.verdict))
 
 
@@ -181,11 +208,11 @@ def _place(name: str, order: Sequence[str]) -> int:
 
 
 def _proof(verdict: Verdict) -> str:
-    if verdict.proven:
-        return ""
-    return "; its loss is within the limit but not proven" + (
-        f", that needs n ≥ {verdict.needs_n}" if verdict.needs_n is not None else ""
-    )
+    return "" if verdict.proven else "; its loss is within the limit but not proven" + _samples(verdict)
+
+
+def _samples(verdict: Verdict) -> str:
+    return "" if verdict.needs_n is None else f", that needs n ≥ {verdict.needs_n:,}"
 
 
 def _same_arch(latency: Latency | None, arch: str) -> bool:

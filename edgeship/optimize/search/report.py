@@ -7,15 +7,17 @@ from typing import Any
 
 from edgeship import __version__
 from edgeship.bench import units
+from edgeship.optimize import metrics
 from edgeship.optimize.quality import slice_limit
-from edgeship.optimize.search.charts import pareto
-from edgeship.optimize.search.pick import Row
+from edgeship.optimize.search.candidate import Candidate
+from edgeship.optimize.search.charts import FORMATS, pareto
+from edgeship.optimize.search.pick import Row, points
 from edgeship.optimize.search.run import Found, Tried
 from edgeship.optimize.search.sensitivity import Cost
 
 STATUS = {
     "pick": "picked", "front": "on the Pareto front", "within": "within the budget", "over": "over the budget",
-    "dropped": "dropped early", "failed": "could not be made",
+    "dropped": "dropped", "failed": "could not be made",
 }  # fmt: skip
 _ORDER = ("pick", "front", "within", "over", "dropped", "failed")
 TOP_LAYERS = 12
@@ -100,12 +102,6 @@ def cells(tried: Tried) -> dict[str, str]:
     }  # fmt: skip
 
 
-def points(drop: float) -> str:
-    """Points lost, with a sign that tells gains: `0.3`, `−0.1`."""
-    text = f"{drop:.1f}".replace("-", "−")
-    return "0.0" if text == "−0.0" else text
-
-
 def html(found: Found) -> str:
     """The page: the pick and its reason, the Pareto plot, all candidates, the layers by what int8 costs."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -125,12 +121,20 @@ def html(found: Found) -> str:
         "chosen": None if chosen is None else chosen.candidate.name, "tiles": [] if chosen is None else _tiles(chosen),
         # `charts` escapes every text that it draws.
         "plot": Markup(pareto(rows, found.pick.row, found.request.budget)) if rows else None,  # noqa: S704
-        "columns": list(cells(tried[0])) if tried else [], "rows": [(t.status, list(cells(t).values())) for t in tried],
+        "columns": list(cells(tried[0])) if tried else [],
+        "rows": [(t.status, [*cells(t).values(), kept_layers(found, t.candidate)]) for t in tried],
         "untried": untried(found), "refused": [(r.name, r.why) for r in found.refused], "costs": costs,
         "budget": budget_words(found),
-        "kept": kept_layers(found, chosen) if chosen is not None else [],
+        "basis": _basis(found), "formats": _legend(rows),
+        "kept": kept_layers(found, chosen.candidate) if chosen is not None else [],
     }  # fmt: skip
     return environment.get_template("search.html.j2").render(context)
+
+
+def _legend(rows: Sequence[Row]) -> list[tuple[int, str]]:
+    """Number of the colour and name of each format that is in the plot."""
+    shown = {row.candidate.format for row in rows}
+    return [(i, {"tflite": "TFLite", "onnx": "ONNX"}[name]) for i, name in enumerate(FORMATS) if name in shown]
 
 
 def _layer(cost: Cost) -> tuple[str, str, str, str, str]:
@@ -138,14 +142,26 @@ def _layer(cost: Cost) -> tuple[str, str, str, str, str]:
     return layer.source_name, layer.operator, f"{layer.weights:,}", f"{cost.error:.2e}", layer.name
 
 
-def kept_layers(found: Found, row: Row) -> list[str]:
-    """The layers that a row keeps in float, by their names in the source, with their operators."""
+def kept_layers(found: Found, candidate: Candidate) -> list[str]:
+    """The layers that a candidate keeps in float, by their names in the source, with their operators."""
     known = {cost.layer.name: cost.layer for costs in found.costs.values() for cost in costs}
     out = []
-    for name in row.candidate.scheme.keep:
+    for name in candidate.scheme.keep:
         layer = known.get(name)
         out.append(name if layer is None else f"{layer.source_name} ({layer.operator})")
     return out
+
+
+def _basis(found: Found) -> str:
+    """What the losses are measured by and on."""
+    request = found.request
+    verdict = next((t.row.verdict for t in found.tried if t.row is not None), None)
+    calibrated = "no calibration data" if request.calibration is None else f"calibrated on {len(request.calibration):,}"
+    judged = f"judged on {len(request.evaluation):,} samples, {calibrated}"
+    if verdict is None:
+        return judged
+    has = f"the float source has {100 * verdict.float_value:.1f} %"
+    return f"Points are of {metrics.title(verdict.metric)}: {has}; {judged}"
 
 
 def _tiles(row: Row) -> list[tuple[str, str, str]]:

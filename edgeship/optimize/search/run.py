@@ -32,6 +32,7 @@ from edgeship.optimize.tuning.keeping import Tuned
 from edgeship.profile import Profile
 from edgeship.reporter import Reporter, Step
 from edgeship.targets import registry, routes
+from edgeship.targets.scheme import Scheme
 
 STEP = "try"  # the step of a candidate, for reporters that draw a table
 
@@ -225,7 +226,9 @@ class Search:
         everything = len(self._request.evaluation)
         for outcome in finalists:
             scheme = outcome.candidate.scheme
-            if outcome.verdict is None or outcome.verdict.passed or scheme.precision != "int8" or scheme.keep:
+            if outcome.verdict is None or self._holds(outcome.verdict) or scheme.precision != "int8" or scheme.keep:
+                continue
+            if outcome.verdict.passed and not self._provable(outcome.candidate, finalists):
                 continue
             if self._request.source.precision == "int8" or self._calibration is None:
                 continue
@@ -243,6 +246,17 @@ class Search:
                         other.candidate, "fewer layers in float do" if found else "that is not enough"
                     )
         return out
+
+    def _holds(self, verdict: Verdict) -> bool:
+        """Whether nothing has to be mended; with `strict` what is not proven has."""
+        return verdict.passed and (verdict.proven or not self._request.budget.strict)
+
+    def _provable(self, candidate: Candidate, finalists: Sequence[Outcome]) -> bool:
+        """Whether the samples are enough to prove anything: where float32 is not proven, nothing is."""
+        whole = (
+            o for o in finalists if o.candidate == replace(candidate, scheme=Scheme("float32"), why=o.candidate.why)
+        )
+        return all(outcome.verdict is not None and outcome.verdict.proven for outcome in whole)
 
     def _rank(self, candidate: Candidate) -> tuple[Cost, ...]:
         step = Step("rank", candidate.name)
@@ -264,7 +278,7 @@ class Search:
             new = [keep for keep in sets if keep not in seen]
             made = [base.mixed(keep, "the layers that int8 costs most stay in float") for keep in new]
             seen.update(zip(new, self._judge(made, samples), strict=True))
-            return [(v := seen[keep].verdict) is not None and v.passed for keep in sets]
+            return [(v := seen[keep].verdict) is not None and self._holds(v) for keep in sets]
 
         return judge
 

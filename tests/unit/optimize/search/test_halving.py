@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edgeship.optimize.search.evaluate import Limits, Outcome
@@ -24,7 +26,8 @@ def test_the_better_half_of_a_family_goes_on() -> None:
     kept, gone = survivors(outcomes, Limits())
     assert [c.name for c in kept] == ["tflite int8 moving-average", "tflite int8 entropy", "tflite int8 mse"]
     assert {g.candidate.name: g.why for g in gone} == {
-        "tflite int8": "5th of 5 alike on 1000 samples", "tflite int8 percentile": "4th of 5 alike on 1000 samples",
+        "tflite int8": "fifth of 5 choices of ranges on 1,000 samples",
+        "tflite int8 percentile": "fourth of 5 choices of ranges on 1,000 samples",
     }  # fmt: skip
 
 
@@ -40,13 +43,23 @@ def test_who_is_proven_to_lose_too_much_leaves_but_the_best_of_its_family_stays(
     outcomes = [outcome(name, lost) for name, lost in zip(INT8[:4], (300, 200, 500, 500), strict=True)]
     kept, gone = survivors(outcomes, Limits())
     assert [c.name for c in kept] == ["tflite int8 moving-average"]
-    assert "at least 27.2 points lost on 1000 samples" in {g.why for g in gone}
+    assert "at least 27.2 points lost on 1,000 samples" in {g.why for g in gone}
 
 
 def test_after_the_last_round_one_of_each_family_is_left() -> None:
     outcomes = [outcome(INT8[0], 2), outcome(INT8[1], 1), outcome("tflite float32")]
     kept, _ = survivors(outcomes, Limits(), last=True)
     assert [c.name for c in kept] == ["tflite int8 moving-average", "tflite float32"]
+
+
+def test_in_the_end_one_that_holds_every_limit_comes_before_one_that_loses_less_and_breaks_that_of_a_class() -> None:
+    less, whole = outcome(INT8[0], 1), outcome(INT8[1], 3)
+    assert less.verdict is not None
+    less = replace(less, verdict=replace(less.verdict, passed=False))
+    assert [c.name for c in survivors([less, whole], Limits(), last=True)[0]] == ["tflite int8 moving-average"]
+    assert [c.name for c in survivors([less, whole], Limits())[0]] == ["tflite int8"], (
+        "few samples say little of classes"
+    )
 
 
 def test_equal_files_are_judged_once() -> None:

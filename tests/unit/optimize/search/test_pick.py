@@ -8,7 +8,7 @@ import pytest
 
 from edgeship.optimize.gate import GateVerdict
 from edgeship.optimize.quality import PartDrop, gated
-from edgeship.optimize.search.pick import Budget, choose, front, misses
+from edgeship.optimize.search.pick import Budget, Row, choose, front, misses
 from tests.simulators.searched import Limits, row
 
 PI = ("int8", "float16", "float32")
@@ -45,7 +45,46 @@ def test_only_what_decided_is_given_as_the_reason() -> None:
     assert picked.row is rows[1]
     assert picked.reason == "of 2 within the budget, the smallest"
     alone = choose(rows[:1], Budget(), arch="aarch64", precisions=PI, formats=FORMATS)
-    assert alone.reason == "the only one within the budget"
+    assert alone.reason == "it meets the budget"
+    other = row("tflite int8", lost=90)
+    one = choose([rows[0], other], Budget(), arch="aarch64", precisions=PI, formats=FORMATS)
+    assert one.reason == "of 2 the only one within the budget"
+
+
+def test_a_limit_that_was_held_by_another_architecture_is_said() -> None:
+    rows = [row("tflite int8", us=10)]
+    found = choose(rows, Budget(max_latency_us=100.0), arch="aarch64", precisions=PI, formats=FORMATS)
+    assert "the latencies, and so what was held against the limit, are of x86_64, not of the board" in found.reason
+
+
+def test_what_was_not_measured_is_never_the_nearest_to_what_was() -> None:
+    far, unknown = row("tflite int8", us=9000), row("tflite int16x8", size=10)
+    found = choose([unknown, far], Budget(max_latency_us=1.0), arch="x86_64", precisions=PI, formats=FORMATS)
+    assert found.nearest is far
+
+
+def test_what_is_only_not_proven_is_nearer_than_what_is_measured_above_the_limit() -> None:
+    rows = [row("tflite int8", lost=11), row("tflite float32", lost=9, size=4000)]
+    found = choose(rows, Budget(strict=True), arch="x86_64", precisions=PI, formats=FORMATS)
+    assert found.nearest is rows[1]
+    assert "its loss is within the limit but not proven, that needs n ≥ " in found.reason
+
+
+@pytest.mark.parametrize(
+    ("one", "budget", "said"),
+    [
+        (row("tflite int8", lost=17, n=8000), Budget(max_drop=0.2), "0.21 points lost, 0.2 allowed"),
+        (row("tflite int8", size=4_000_400), Budget(max_bytes=4_000_000), "400 B above the 4.00 MB allowed"),
+        (
+            row("tflite int8", us=16_667.5),
+            Budget(max_latency_us=20_000.0),
+            "p95 1.00 µs above the 20.0 ms allowed on host",
+        ),
+    ],
+)
+def test_a_miss_never_reads_as_if_it_held(one: Row, budget: Budget, said: str) -> None:
+    one = replace(one, verdict=replace(one.verdict, passed=one.verdict.drop <= budget.max_drop))
+    assert [miss.text for miss in misses(one, budget)] == [said]
 
 
 def test_latency_of_another_architecture_does_not_decide_and_that_is_said() -> None:
@@ -75,7 +114,7 @@ def test_a_loss_that_is_not_proven_is_said_and_with_strict_a_miss() -> None:
     ("budget", "said"),
     [
         (Budget(max_bytes=500), "1.00 kB of 500 B allowed"),
-        (Budget(max_latency_us=100.0), "p95 360 µs on host of 100 µs allowed"),
+        (Budget(max_latency_us=100.0), "p95 360 µs of 100 µs allowed on host"),
         (Budget(), "2.0 points lost, 1.0 allowed"),
     ],
 )

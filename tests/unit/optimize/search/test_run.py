@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from edgeship.targets import child, registry
 from edgeship.targets.base import Recipe, Variant
 from tests.simulators import inline
 from tests.simulators.models import SHAPE, samples, tiny_tflite
-from tests.simulators.searched import candidate, latency, verdict
+from tests.simulators.searched import candidate, latency, outcome, verdict
 
 
 @dataclass
@@ -99,7 +100,14 @@ def test_it_picks_reports_and_saves(inlined: None, tmp_path: Path) -> None:
     assert Recipe.parse(saved.recipe.read_bytes()) == found.pick.row.variant.recipe
     page = saved.report.read_text()
     assert "Picked: tflite int8" in page
+    assert "judged on 300 samples, calibrated on 60" in page
+    assert "Points are of top-1: the float source has 1" in page
     assert "<svg" in page
+    [hover] = re.findall(r"<title>(tflite int8\n.*?)</title>", page, re.DOTALL)
+    assert "points lost (95 %: " in hover
+    assert "median 50.0 µs, p95 60.0 µs on host" in hover
+    assert "</span>TFLite" in page
+    assert "</span>ONNX" not in page, "the legend holds what the plot shows"
     assert "no kernels" in str(report.encode(found))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "m.int8.tflite", "m.int8.tflite.recipe.json", "report.html", "search.json",
@@ -284,3 +292,25 @@ def test_the_budget_in_words_names_what_the_data_can_be_held_to(inlined: None, t
     bare = replace(asked.evaluation, labels=None, slices={"dusk": dusk})
     words = report.budget_words(replace(found, request=replace(asked, evaluation=bare)))
     assert words.startswith("at most 1.0 points lost, 2.5 in a slice, all of it proven")
+
+
+@pytest.mark.parametrize(
+    ("strict", "float32_proven", "mended"), [(False, True, False), (True, True, True), (True, False, False)]
+)
+def test_with_strict_layers_stay_in_float_until_the_loss_is_proven_where_that_can_be(
+    inlined: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strict: bool, float32_proven: bool, mended: bool
+) -> None:
+    """The two passed, int8 without a proof: layers are ranked for it only where float could be proven."""
+    asked = request(tmp_path, strict=strict)
+    ranked: list[str] = []
+    running = Search(asked, ThreadPoolExecutor(1), Stopwatch(), Reporter())
+    running._store()
+    monkeypatch.setattr(running, "_rank", lambda one: ranked.append(one.name) or ())
+    int8, exact = outcome("tflite int8", 8), outcome("tflite float32")
+    assert int8.verdict is not None
+    assert exact.verdict is not None
+    assert int8.verdict.passed
+    assert not int8.verdict.proven
+    exact = replace(exact, verdict=replace(exact.verdict, proven=float32_proven))
+    running._mix([int8, exact])
+    assert ranked == (["tflite int8"] if mended else [])

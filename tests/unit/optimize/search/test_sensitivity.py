@@ -103,7 +103,7 @@ def test_a_search_keeps_in_float_what_it_must_and_says_so(
     assert plain.outcome.verdict is not None
     assert plain.outcome.verdict.drop > 10
     assert found.pick.row.variant.int8_share > 0.1
-    assert all(" (" in words for words in report.kept_layers(found, found.pick.row))
+    assert all(" (" in words for words in report.kept_layers(found, found.pick.row.candidate))
     page = report.html(found)
     assert "Layers by what int8 costs" in page
     assert "In float: " in page
