@@ -286,6 +286,7 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
     ]
     pairs += [(name, str(path)) for name, path in files if path is not None]
     data = report.encode(found) | {"files": {name: None if path is None else str(path) for name, path in files}}
+    pairs = [(name, value) for name, value in pairs if value is not None]
     table = Table(list(rows[0]), [list(row.values()) for row in rows]) if rows else Lines([])
     out.emit("optimize", data, [table, Pairs(pairs)])
     if picked is not None:

@@ -26,6 +26,8 @@ from edgeship.targets.base import Variant
 #: Short: many candidates are measured; `edgeship bench run` measures longer.
 OPTIONS = BenchOptions(runs=256, warmup=16, max_seconds=4.0)
 
+HOST = "host"  # the place of what was measured on this machine; a device has its own name
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -84,7 +86,7 @@ class Host:
         threads: of the engine.
     """
 
-    place = "host"
+    place = HOST
 
     def __init__(self, samples: Dataset, agent: bytes, folder: Path, threads: int) -> None:
         self._samples, self._agent = samples, agent

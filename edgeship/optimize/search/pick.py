@@ -3,7 +3,8 @@
 Rules this module keeps:
 
 * A budget that was not measured does not hold: a limit on latency without a latency is a miss.
-* Of those that meet the budget the fastest is picked, where latency was measured on the profile's own architecture.
+* Of those that meet the budget the fastest is picked, where latency was measured on the device that was asked for or on
+  the profile's own architecture.
   Medians whose intervals overlap count as equal: then the profile's order of precisions decides, then the fewest layers
   in float, then its order of formats (a runtime library that it likes less costs more than a model that is some bytes
   smaller saves), then size, then what is lost.
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from edgeship.bench import units
 from edgeship.optimize.quality import AccuracyBudget, Verdict, slice_limit
 from edgeship.optimize.search.candidate import Candidate
-from edgeship.optimize.search.latency import Latency
+from edgeship.optimize.search.latency import HOST, Latency
 from edgeship.targets.base import Variant
 
 
@@ -160,7 +161,7 @@ def choose(
         broken = "; ".join(m.text for m in misses(nearest, budget))
         return Pick(None, f"no candidate meets the budget; {nearest.candidate.name} comes nearest: {broken}", nearest)
     timed = [row for row in fine if row.latency is not None]
-    if timed and _same_arch(timed[0].latency, arch):
+    if timed and _decides(timed[0].latency, arch):
         best = min(timed, key=lambda r: r.latency.median_us if r.latency else 0.0)
         assert best.latency is not None
         equal = [row for row in timed if row.latency is not None and _overlap(row.latency, best.latency)]
@@ -168,6 +169,8 @@ def choose(
         assert chosen.latency is not None
         reason = f"fastest of {len(fine)} within the budget: median {units.time(chosen.latency.median_us)}"
         reason += f" on {chosen.latency.place}"
+        if chosen.latency.arch != arch:
+            reason += f", which is {chosen.latency.arch} and not {arch} as its profile says"
         if len(equal) > 1:
             reason += f"; {len(equal)} are as fast, of them {why}"
     else:
@@ -215,8 +218,9 @@ def _samples(verdict: Verdict) -> str:
     return "" if verdict.needs_n is None else f", that needs n ≥ {verdict.needs_n:,}"
 
 
-def _same_arch(latency: Latency | None, arch: str) -> bool:
-    return latency is not None and latency.arch == arch
+def _decides(latency: Latency | None, arch: str) -> bool:
+    """Measured on the very device that was asked for, or on the architecture of its kind."""
+    return latency is not None and (latency.place != HOST or latency.arch == arch)
 
 
 def _overlap(a: Latency, b: Latency) -> bool:

@@ -94,6 +94,16 @@ def test_latency_of_another_architecture_does_not_decide_and_that_is_said() -> N
     assert "the latencies are of x86_64, not of the board: --on DEVICE measures there" in picked.reason
 
 
+def test_on_the_device_that_was_asked_for_latency_decides_and_another_architecture_is_said() -> None:
+    rows = [row("tflite float32", us=10, size=4000), row("tflite int8", us=100)]
+    there = [replace(r, latency=replace(r.latency, place="pi")) for r in rows if r.latency is not None]
+    picked = choose(there, Budget(), arch="aarch64", precisions=PI, formats=FORMATS)
+    assert picked.row is there[0]
+    assert picked.reason == (
+        "fastest of 2 within the budget: median 10.0 µs on pi, which is x86_64 and not aarch64 as its profile says"
+    )
+
+
 def test_fewer_layers_in_float_come_first() -> None:
     rows = [row("tflite int8", keep=("a", "b")), row("tflite int8", keep=("a",), size=1200)]
     assert choose(rows, Budget(), arch="aarch64", precisions=PI, formats=FORMATS).row is rows[1]

@@ -18,7 +18,7 @@ from edgeship.errors import ConversionError, InputError, UsageError
 from edgeship.optimize.gate import GateVerdict
 from edgeship.optimize.quality import PartDrop, gated
 from edgeship.optimize.search import report, run, save
-from edgeship.optimize.search.candidate import Wish
+from edgeship.optimize.search.candidate import Candidate, Wish
 from edgeship.optimize.search.evaluate import Limits, failed
 from edgeship.optimize.search.latency import Latency
 from edgeship.optimize.search.pick import Budget, Pick
@@ -305,7 +305,12 @@ def test_with_strict_layers_stay_in_float_until_the_loss_is_proven_where_that_ca
     ranked: list[str] = []
     running = Search(asked, ThreadPoolExecutor(1), Stopwatch(), Reporter())
     running._store()
-    monkeypatch.setattr(running, "_rank", lambda one: ranked.append(one.name) or ())
+
+    def rank(one: Candidate) -> tuple[()]:
+        ranked.append(one.name)
+        return ()
+
+    monkeypatch.setattr(running, "_rank", rank)
     int8, exact = outcome("tflite int8", 8), outcome("tflite float32")
     assert int8.verdict is not None
     assert exact.verdict is not None
