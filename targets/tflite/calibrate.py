@@ -17,6 +17,7 @@ from edgeship.errors import ConversionError
 from edgeship.targets import ranges as choose
 from edgeship.targets.histogram import Histogram
 from edgeship.targets.scheme import Scheme
+from edgeship.targets.tflite import floors
 from edgeship.targets.tflite.reader import Signature, Structure, Subgraph
 
 Array = NDArray[Any]
@@ -146,8 +147,10 @@ def ranges(
     if scheme.ranges in ("min-max", "moving-average"):
         extremes = Extremes(averaged=scheme.ranges == "moving-average")
         observe(data, structure, signature, samples, extremes.see)
-        return {n: choose.symmetric(*r) if symmetric else r for n, r in extremes.ranges.items()}
+        found = {n: choose.symmetric(*r) if symmetric else r for n, r in extremes.ranges.items()}
+        return floors.raised(data, structure, found)
     collected = Histograms()
     observe(data, structure, signature, samples, collected.see)
     levels = 256 if scheme.precision == "int8" else 65536
-    return {n: choose.of_histogram(scheme.ranges, h, symmetric, levels) for n, h in collected.histograms.items()}
+    found = {n: choose.of_histogram(scheme.ranges, h, symmetric, levels) for n, h in collected.histograms.items()}
+    return floors.raised(data, structure, found)

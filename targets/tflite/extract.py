@@ -9,19 +9,18 @@ from typing import Any
 from edgeship.targets.tflite.inspect import default_signature
 from edgeship.targets.tflite.reader import read
 from edgeship.targets.tflite.trace import CASTS, operator_names, pack, tensor_labels
+from edgeship.targets.tflite.unpack import unpacked
 
 
 def cut(path: Path, request: Mapping[str, Any], result: Path) -> dict[str, Any]:
     """Write a part of the served subgraph; as `onnx.extract.cut`."""
-    from ai_edge_litert import schema_py_generated as schema
-
     data = path.read_bytes()
     structure = read(data)
     number = default_signature(structure).subgraph
     codes = operator_names(structure)
     labels = tensor_labels(structure)
     index = {label: at for at, label in enumerate(labels)}
-    model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    model = unpacked(data)
     graph = model.subgraphs[number]
     wanted = {index[name] for name in request["layers"]}
     inputs, outputs = [index[name] for name in request["inputs"]], [index[name] for name in request["outputs"]]

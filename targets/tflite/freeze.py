@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgeship.errors import ConversionError
 from edgeship.targets.tflite.prepare import packed
 from edgeship.targets.tflite.reader import Structure, read
+from edgeship.targets.tflite.unpack import unpacked
 
 Array = NDArray[Any]
 
@@ -41,7 +42,7 @@ def freeze(data: bytes) -> bytes:
     first, second = (_run(data, structure, seed) for seed in (0, 1))
     graph = structure.subgraphs[0]
     schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
-    model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    model = unpacked(data)
     gone: set[int] = set()
     for place in places:
         outputs = graph.operators[place].outputs

@@ -11,6 +11,7 @@ import numpy as np
 from edgeship.targets.tflite.plan import GATHER, Place, weights
 from edgeship.targets.tflite.prepare import code_of, packed
 from edgeship.targets.tflite.reader import Structure
+from edgeship.targets.tflite.unpack import unpacked
 from edgeship.targets.tflite.values import constant
 
 _DEQUANTIZE = 6  # builtin code of the schema
@@ -28,7 +29,7 @@ def halve(data: bytes, structure: Structure, kept: Collection[Place]) -> bytes:
     if not places:
         return data
     schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
-    model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    model = unpacked(data)
     for number, table in sorted({(number, table) for number, _, table in places}):
         graph = model.subgraphs[number]
         tensor = graph.tensors[table]

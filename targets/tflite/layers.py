@@ -20,8 +20,10 @@ _STEP = "edgeship.targets.tflite.layers"
 
 #: Operators without weights that cost accuracy when they are quantized; others only move values.
 _COMPUTING = {
-    "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "DIV", "ELU", "EXP", "GELU", "HARD_SWISH", "LEAKY_RELU",
-    "LOGISTIC", "MEAN", "MUL", "PRELU", "RSQRT", "SOFTMAX", "SQRT", "SQUARED_DIFFERENCE", "SUB", "SUM", "TANH",
+    "ABS", "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "CUMSUM", "DIV", "ELU", "EXP", "GELU",
+    "HARD_SWISH", "L2_NORMALIZATION", "LEAKY_RELU", "LOG", "LOGISTIC", "MAXIMUM", "MEAN", "MINIMUM", "MUL", "NEG",
+    "PRELU", "REDUCE_MAX", "REDUCE_MIN", "RESIZE_BILINEAR", "RSQRT", "SELECT_V2", "SOFTMAX", "SQRT", "SQUARE",
+    "SQUARED_DIFFERENCE", "SUB", "SUM", "TANH",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgeship.targets.tflite.prepare import code_of, packed
 from edgeship.targets.tflite.reader import Operator, Structure, Subgraph, read
+from edgeship.targets.tflite.unpack import unpacked
 
 _ADD, _CONCATENATION, _RESHAPE, _SLICE, _UPDATE = 0, 2, 22, 65, 151  # builtin codes of the schema
 
@@ -38,7 +39,7 @@ def updated(data: bytes) -> bytes:
     if not places:
         return data
     schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
-    model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    model = unpacked(data)
     for number in {place.subgraph for place in places}:
         graph = model.subgraphs[number]
         mine = {place.joined: place for place in places if place.subgraph == number}

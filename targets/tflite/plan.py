@@ -41,7 +41,7 @@ MOVERS = (5, 17, 22, 26, 34, 36, 39, 43, 45, 49, 60, 65, 70, 83, 88, 97, 100)
 
 Place = tuple[int, int]  # (subgraph, operator or tensor)
 
-APART = "parts of an output differ in range"
+APART, KEPT = "parts of an output differ in range", "kept in float"
 
 _INT8_WEIGHTS = ("dynamic", "int8-weights", *CALIBRATED)
 
@@ -84,7 +84,7 @@ def treat(
     for number, graph in enumerate(structure.subgraphs):
         for index, operator in enumerate(graph.operators):
             code = structure.codes[operator.code][0]
-            how, why = "float", "kept in float"
+            how, why = "float", KEPT
             if number == 0 and index in apart and (number, index) not in kept:
                 why = APART
             elif (number, index) not in kept:
@@ -113,9 +113,24 @@ def kept_operators(structure: Structure, keep: Collection[str]) -> frozenset[Pla
 
 
 def _with_movers(structure: Structure, kept: frozenset[Place]) -> frozenset[Place]:
-    """The operators of `kept`, and those that only move what these write."""
+    """The operators of `kept`, those that only move what these write, and those that move inputs of the model to them.
+
+    An input that were int8 on its way to such a layer would be no better than one that the layer rounds itself.
+    """
     out = set(kept)
     for number, graph in enumerate(structure.subgraphs):
+        given = {*graph.inputs} if number == 0 else set[int]()
+        before: list[tuple[int, Operator]] = []
+        for index, operator in enumerate(graph.operators):
+            read = {i for i in operator.inputs if i >= 0 and not graph.tensors[i].constant}
+            if structure.codes[operator.code][0] in MOVERS and read and read <= given:
+                before.append((index, operator))
+                given |= {*operator.outputs}
+        wanted = {i for place, index in kept if place == number for i in graph.operators[index].inputs}
+        for index, operator in reversed(before):
+            if wanted & {*operator.outputs}:
+                out.add((number, index))
+                wanted |= {*operator.inputs}
         written: set[int] = set()
         for index, operator in enumerate(graph.operators):  # in the order in which they run
             moves = structure.codes[operator.code][0] in MOVERS

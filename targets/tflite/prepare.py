@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from edgeship.targets.tflite.inspect import default_signature
 from edgeship.targets.tflite.plan import Place
 from edgeship.targets.tflite.reader import Operator, Structure, Subgraph, read
+from edgeship.targets.tflite.unpack import unpacked
 from edgeship.targets.tflite.values import constant
 
 Array = NDArray[Any]
@@ -70,7 +71,7 @@ def ready(data: bytes) -> bytes:
     if structure.signatures and not (unnamed or decoded or hybrid or products or handed):
         return data
     schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
-    model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    model = unpacked(data)
     if not structure.signatures:
         model.signatureDefs = [_signature(schema, structure)]
     for graph, chosen in zip(model.subgraphs, names, strict=True):

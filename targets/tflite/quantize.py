@@ -9,7 +9,6 @@ every operator, and Python keeps no more than 512 compiled expressions.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +16,10 @@ from typing import Any
 
 from edgeship.targets.scheme import CALIBRATED, Scheme
 from edgeship.targets.tflite import versions
-from edgeship.targets.tflite.plan import HOW, Treatment
+from edgeship.targets.tflite.plan import HOW, KEPT, Treatment
 from edgeship.targets.tflite.prepare import packed
 from edgeship.targets.tflite.reader import Structure, read
+from edgeship.targets.tflite.unpack import unpacked
 
 Ranges = Mapping[str, tuple[float, float]]  # tensor -> (smallest, largest)
 
@@ -47,7 +47,8 @@ def float_endpoints(structure: Structure, treatments: Sequence[Treatment], schem
     """Whether the inputs, and whether the outputs, stay in float.
 
     By default both are int8 (int16 for int16×8), as this format's quantizers make them; but inputs that no static
-    operator reads and outputs that a float operator writes stay in float: one more rounding would gain nothing.
+    operator reads and outputs that a float operator writes stay in float: one more rounding would gain nothing. Inputs
+    that a layer to keep reads stay in float too: it is to be computed with what is given, not with what int8 leaves.
     """
     if scheme.precision not in CALIBRATED or scheme.endpoints == "float32":
         return True, True
@@ -56,12 +57,14 @@ def float_endpoints(structure: Structure, treatments: Sequence[Treatment], schem
     graph = structure.subgraphs[0]
     static = [graph.operators[t.operator] for t in treatments if t.subgraph == 0 and t.how in CALIBRATED]
     read = {i for operator in static for i in operator.inputs}
+    kept = {i for t in treatments if t.subgraph == 0 and t.why == KEPT for i in graph.operators[t.operator].inputs}
     written = {i for operator in static for i in operator.outputs}
 
     def floats(side: Iterable[int]) -> set[int]:
         return {i for i in side if graph.tensors[i].dtype == "float32"}
 
-    return not floats(graph.inputs) & read, not floats(graph.outputs) <= written
+    inputs = floats(graph.inputs)
+    return not inputs & read or bool(inputs & kept), not floats(graph.outputs) <= written
 
 
 def quantize(
@@ -117,8 +120,7 @@ def _one_set_of_outputs(data: bytes, before: Structure) -> bytes:
         outputs[places[name]] = index
     if outputs == list(made.subgraphs[0].outputs):
         return data
-    schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
-    model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    model = unpacked(data)
     model.subgraphs[0].outputs = outputs
     return packed(model, len(data))
 

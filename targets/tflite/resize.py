@@ -5,7 +5,6 @@ A step of `child`; see `edgeship.targets.shapes`.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from edgeship.targets.shapes import check_names, fitted
 from edgeship.targets.tflite.inspect import default_signature
 from edgeship.targets.tflite.prepare import packed
 from edgeship.targets.tflite.reader import Structure, Tensor, read
+from edgeship.targets.tflite.unpack import unpacked
 
 
 def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -50,8 +50,7 @@ def resize(data: bytes, shapes: Mapping[str, Any]) -> bytes:
         for name, index in signature.inputs
     }  # fmt: skip
     found = wanted | _run(data, structure, wanted)
-    schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
-    model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    model = unpacked(data)
     for index, shape in found.items():
         tensor = model.subgraphs[0].tensors[index]
         tensor.shape, tensor.shapeSignature = list(shape), None

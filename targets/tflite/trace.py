@@ -20,6 +20,7 @@ from edgeship.errors import ConversionError
 from edgeship.targets import feed
 from edgeship.targets.tflite.inspect import default_signature
 from edgeship.targets.tflite.reader import Structure, Tensor, read
+from edgeship.targets.tflite.unpack import unpacked
 
 CASTS = ("QUANTIZE", "DEQUANTIZE")
 _CUSTOM = 32
@@ -147,11 +148,9 @@ class Isolated:
         Raises:
             ConversionError: the interpreter refuses them.
         """
-        from ai_edge_litert import schema_py_generated as schema
-
         data = path.read_bytes()
         signature = default_signature(read(data))
-        model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+        model = unpacked(data)
         graph, structure = model.subgraphs[signature.subgraph], read(data).subgraphs[signature.subgraph]
         inputs = dict(signature.inputs)
         known = {inputs.get(item, -1) if isinstance(item, str) else item for item in available}

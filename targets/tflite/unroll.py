@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgeship.targets.tflite.prepare import code_of, packed
 from edgeship.targets.tflite.reader import Operator, Structure, Subgraph, read
+from edgeship.targets.tflite.unpack import unpacked
 from edgeship.targets.tflite.values import constant
 
 Array = NDArray[Any]
@@ -35,7 +36,7 @@ def unrolled(data: bytes) -> bytes:
     if not places:
         return data
     schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
-    model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    model = unpacked(data)
     mine = model.subgraphs[0]
     operators: list[Any] = []
     for index, operator in enumerate(mine.operators):

@@ -3,21 +3,40 @@
 Layers are ranked by what quantizing each of them alone costs (`sensitivity`). Errors of different layers nearly add up
 while they are small, so the fewest are most often the costliest few: their number is found by doubling and then halving
 the gap; afterwards each of them is tried without, since two layers may have one cause.
+
+What errors do not add up in is a *region*: a spectrogram with its logarithm, a normalization. There int8 anywhere costs
+everything, one layer in float mends nothing, and the costliest few are many. So where they are not few, the shortest
+beginning of the model that meets the budget is looked for too, then the shortest end, and the one that computes least
+in float is taken.
+
+An int8 model it stays: a set may hold at most half of the weights, or do at most half of the work. Operators without
+weights cost no weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-MOST_SHARE = 0.5  # of the layers; with more in float the model is no int8 model any more
+MOST_SHARE = 0.5  # of the weights or of the work; with more of both in float the model is no int8 model any more
 ALWAYS = 4  # layers that may be kept in float in a small model too
-TRIED_WITHOUT = 8  # layers that are tried without, at most
+TRIED_WITHOUT = 8  # layers that are tried without, at most; more of them are no few
 
 #: Judges sets of layers kept in float, all at once where that is faster: True where the budget holds.
 Judge = Callable[[Sequence[tuple[str, ...]]], Sequence[bool]]
 
 
-def fewest(ranked: Sequence[str], judge: Judge) -> tuple[str, ...] | None:
+@dataclass(frozen=True)
+class Part:
+    """A layer that may stay in float."""
+
+    name: str
+    place: int  # in the order in which layers run
+    weights: int = 1  # elements
+    work: int = 1  # multiplications of a run, or another measure of it
+
+
+def fewest(ranked: Sequence[Part], judge: Judge) -> tuple[str, ...] | None:
     """The smallest set found whose layers, kept in float, make the variant meet its budget.
 
     Args:
@@ -25,22 +44,57 @@ def fewest(ranked: Sequence[str], judge: Judge) -> tuple[str, ...] | None:
         judge: says of each set whether it does.
 
     Returns:
-        the layers, or None where not even half of them are enough.
+        the layers, or None where no set that may be kept is enough.
     """
-    most = max(min(ALWAYS, len(ranked) - 1), int(len(ranked) * MOST_SHARE)) if ranked else 0
-    counts = _doubling(most)
-    good = [c for c, fine in zip(counts, judge([tuple(ranked[:c]) for c in counts]), strict=True) if fine]
-    if not good:
+    found = _shortest(ranked, judge)
+    if found is None or len(found) > TRIED_WITHOUT:
+        order = sorted(ranked, key=lambda part: part.place)
+        regions = [_shortest(order, judge, longest_first=True)]
+        if found is None and regions[0] is None:
+            regions.append(_shortest(order[::-1], judge, longest_first=True))
+        possible = [parts for parts in (found, *regions) if parts is not None]
+        found = min(possible, key=_price, default=None)
+    return None if found is None else _without(tuple(part.name for part in found), judge)
+
+
+def _price(parts: Sequence[Part]) -> tuple[int, int, int]:
+    return sum(p.work for p in parts), sum(p.weights for p in parts), len(parts)
+
+
+def _shortest(order: Sequence[Part], judge: Judge, *, longest_first: bool = False) -> tuple[Part, ...] | None:
+    """The shortest beginning of a list that does: the number by doubling, then by halving the gap.
+
+    With `longest_first` nothing else is tried where the longest that may be kept does not do.
+    """
+    most = _allowed(order)
+
+    def good(counts: Sequence[int]) -> list[int]:
+        sets = [tuple(part.name for part in order[:count]) for count in counts]
+        return [count for count, fine in zip(counts, judge(sets), strict=True) if fine]
+
+    if longest_first and most and not good([most]):
         return None
-    high = good[0]
-    low = max((c for c in counts if c < high), default=0)
+    counts = _doubling(most)
+    if not (fine := good(counts)):
+        return None
+    high = fine[0]
+    low = max((count for count in counts if count < high), default=0)
     while high - low > 1:
         middle = (low + high) // 2
-        if judge([tuple(ranked[:middle])])[0]:
-            high = middle
-        else:
-            low = middle
-    return _without(tuple(ranked[:high]), judge)
+        low, high = (low, middle) if good([middle]) else (middle, high)
+    return tuple(order[:high])
+
+
+def _allowed(order: Sequence[Part]) -> int:
+    """How many from the beginning may be kept at most; never all."""
+    weights, work = (sum(values) for values in ([p.weights for p in order], [p.work for p in order]))
+    most = min(ALWAYS, len(order) - 1)
+    heavy = busy = 0
+    for count, part in enumerate(order[:-1], 1):
+        heavy, busy = heavy + part.weights, busy + part.work
+        if heavy <= MOST_SHARE * weights or busy <= MOST_SHARE * work:
+            most = max(most, count)
+    return max(most, 0)
 
 
 def _doubling(most: int) -> list[int]:

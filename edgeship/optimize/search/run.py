@@ -237,7 +237,8 @@ class Search:
                 continue
             seen: dict[tuple[str, ...], Outcome] = {}
             judge = self._mixed_judge(outcome.candidate, seen, everything)
-            found = mixed.fewest([cost.layer.name for cost in layers], judge)
+            parts = [mixed.Part(c.layer.name, c.place, c.layer.weights, c.work) for c in layers]
+            found = mixed.fewest(parts, judge)
             if found is not None:
                 out.append(seen[found])
             for layers_kept, other in seen.items():

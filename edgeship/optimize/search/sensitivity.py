@@ -10,6 +10,7 @@ and does all layers.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from edgeship.targets.scheme import Scheme
 CALIBRATION = 64  # samples that ranges are taken from
 SAMPLES = 16  # samples that errors are measured on
 SEED = 0
-_VERSION = "sensitivity/2"  # raised when what the steps measure changes
+_VERSION = "sensitivity/3"  # raised when what the steps measure changes
 _FILE = "layers.json"
 
 
@@ -37,6 +38,17 @@ class Cost:
 
     layer: Layer
     error: float
+    place: int = 0  # among the layers, in the order in which they run
+
+    @property
+    def work(self) -> int:
+        """About how many multiplications: each weight once for each place of the output; without weights its size."""
+        size = math.prod(self.layer.shape)
+        if not self.layer.weights:
+            return size
+        axis = 1 if self.layer.operator.startswith("Conv") else -1  # ONNX has the channels before the places
+        channels = self.layer.shape[axis] if len(self.layer.shape) > 1 else size
+        return max(self.layer.weights, self.layer.weights * size // max(channels, 1))
 
 
 def rank(
@@ -76,7 +88,7 @@ def rank(
     entry = cache.keep(folder, key, make)
     layers = json.loads(entry.path(_FILE).read_text(encoding="utf-8"))
     try:
-        costs = [Cost(Layer.parse(item), float(item["error"])) for item in layers]
+        costs = [Cost(Layer.parse(item), float(item["error"]), place) for place, item in enumerate(layers)]
     except (KeyError, TypeError, ValueError) as error:
         raise ConversionError(f"{source.path}: the ranking of layers cannot be read: {error}") from error
     return tuple(sorted(costs, key=lambda cost: (-cost.error, -cost.layer.weights, cost.layer.name)))

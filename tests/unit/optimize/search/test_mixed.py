@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship.optimize.search.mixed import Judge, fewest
+from edgeship.optimize.search.mixed import Judge, Part, fewest
 
 
 def judge(needed: set[str], asked: list[tuple[str, ...]]) -> Judge:
@@ -21,31 +21,72 @@ def judge(needed: set[str], asked: list[tuple[str, ...]]) -> Judge:
 
 
 LAYERS = [f"layer{i}" for i in range(50)]
+PARTS = [Part(name, place) for place, name in enumerate(LAYERS)]
 
 
 def test_the_costliest_few_are_found_with_few_tries() -> None:
     asked: list[tuple[str, ...]] = []
-    assert fewest(LAYERS, judge({"layer0", "layer1", "layer2"}, asked)) == ("layer0", "layer1", "layer2")
+    assert fewest(PARTS, judge({"layer0", "layer1", "layer2"}, asked)) == ("layer0", "layer1", "layer2")
     assert len(asked) < 15
 
 
 def test_a_layer_that_is_not_needed_is_left_out_although_it_ranks_higher() -> None:
-    assert fewest(LAYERS, judge({"layer0", "layer4"}, [])) == ("layer0", "layer4")
+    assert fewest(PARTS, judge({"layer0", "layer4"}, [])) == ("layer0", "layer4")
 
 
-def test_nothing_is_found_where_half_of_the_layers_are_not_enough() -> None:
-    assert fewest(LAYERS, judge({"layer30"}, [])) is None
+def test_nothing_is_found_where_half_of_the_weights_are_not_enough() -> None:
+    assert fewest(PARTS, judge({"layer15", "layer35"}, [])) is None
     assert fewest([], judge(set(), [])) is None
 
 
 def test_one_layer_can_be_enough() -> None:
-    assert fewest(["a", "b"], judge({"a"}, [])) == ("a",)
+    assert fewest([Part("a", 1), Part("b", 0)], judge({"a"}, [])) == ("a",)
 
 
 @given(st.sets(st.sampled_from(LAYERS[:25]), min_size=1, max_size=8))
 def test_what_is_found_meets_the_budget_and_is_the_least_for_small_sets(needed: set[str]) -> None:
-    found = fewest(LAYERS, judge(needed, []))
+    found = fewest(PARTS, judge(needed, []))
     assert found is not None
     assert needed <= set(found)
     if max(LAYERS.index(n) for n in needed) < 8:
         assert set(found) == needed
+
+
+def scattered(region: range, weights: int, work: int) -> list[Part]:
+    """50 layers of which those of a region cost most, in an order that has nothing to do with their places."""
+    costly = [Part(f"layer{i}", i, weights, work) for i in region]
+    others = [Part(f"layer{i}", i, 100, 100) for i in range(50) if i not in region]
+    return [*costly[1::2], *others[5:9], *costly[::2], *others[:5], *others[9:]]
+
+
+def test_a_region_that_mends_as_a_whole_is_kept_without_layers_of_elsewhere() -> None:
+    """A spectral front end: 30 operators, none of which alone matters, before a net with all the weights."""
+    parts = scattered(range(30), 0, 1)
+    needed = {f"layer{i}" for i in range(30)}
+    found = fewest(parts, judge(needed, []))
+    assert found is not None
+    assert set(found) == needed
+
+
+def test_an_end_is_found_as_well_as_a_beginning() -> None:
+    parts = scattered(range(20, 50), 0, 1)[::-1]  # what ranks first is of no use
+    needed = {f"layer{i}" for i in range(20, 50)}
+    found = fewest(parts, judge(needed, []))
+    assert found is not None
+    assert set(found) == needed
+
+
+def test_operators_without_weights_are_no_share_of_the_weights() -> None:
+    parts = [Part(f"layer{i}", i, 0, 10) for i in range(40)] + [Part(f"layer{i}", i, 1000, 10) for i in range(40, 50)]
+    assert fewest(parts, judge({"layer39"}, [])) is not None
+
+
+def test_half_of_the_work_may_be_kept_although_it_has_more_than_half_of_the_weights_but_not_both() -> None:
+    def parts(work: int) -> list[Part]:
+        return [Part(f"layer{i}", i, 1000, work) for i in range(20)] + [
+            Part(f"layer{i}", i, 10, 100) for i in range(20, 50)
+        ]
+
+    needed = {f"layer{i}" for i in range(20)}
+    assert set(fewest(parts(1), judge(needed, [])) or ()) == needed
+    assert fewest(parts(1000), judge(needed, [])) is None
