@@ -19,7 +19,7 @@ from edgeship.targets.onnx import collect, static
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.inspect import read
 from edgeship.targets.scheme import Scheme
-from edgeship.targets.sensitivity import relative_error
+from edgeship.targets.sensitivity import costs, relative_error
 
 #: Operators without weights that compute: int8 costs something in them. Others only move values.
 COMPUTING = frozenset({
@@ -50,14 +50,17 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     few = list(islice(iter(samples), int(request["measured"])))
     expected = _run(model, few)
     writers = [node.output[0] for node in model.graph.node if node.output and node.output[0]]
-    out: list[dict[str, Any]] = []
-    for layer in layers(model):
+    listed = layers(model)
+
+    def error(names: Sequence[str]) -> float:
         copied = type(model)()
         copied.CopyFrom(model)
-        others = tuple(name for name in writers if name != layer.name)
+        others = tuple(name for name in writers if name not in names)
         made, _ = static.quantize(copied, replace(scheme, keep=others), found)
-        out.append(layer.encode() | {"error": relative_error(expected, _run(made, few))})
-    return {"layers": out}
+        return relative_error(expected, _run(made, few))
+
+    errors = costs([layer.name for layer in listed], error)
+    return {"layers": [layer.encode() | {"error": e} for layer, e in zip(listed, errors, strict=True)]}
 
 
 def layers(model: Any) -> list[Layer]:

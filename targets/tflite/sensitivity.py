@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeship.errors import ConversionError
 from edgeship.targets import feed
 from edgeship.targets.scheme import Scheme
-from edgeship.targets.sensitivity import relative_error
+from edgeship.targets.sensitivity import costs, relative_error
 from edgeship.targets.tflite import calibrate, layers, plan, quantize
 from edgeship.targets.tflite.inspect import default_signature
 from edgeship.targets.tflite.prepare import ready
@@ -45,15 +45,15 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
     takes = quantize.takes()
     everything = plan.treat(structure, scheme, takes, ranges)
     static = {t.output for t in everything if t.how == scheme.precision}
-    out: list[dict[str, Any]] = []
-    for layer in layers.describe(structure):
-        if layer.name not in static:
-            continue
-        alone = [t if t.output == layer.name else replace(t, how="float", why="") for t in everything]
+    found = [layer for layer in layers.describe(structure) if layer.name in static]
+
+    def error(names: Sequence[str]) -> float:
+        alone = [t if t.output in names else replace(t, how="float", why="") for t in everything]
         made = quantize.quantize(data, structure, alone, scheme, ranges)
-        error = relative_error(expected, _run(made, signature, few))
-        out.append(layer.encode() | {"error": error})
-    return {"layers": out}
+        return relative_error(expected, _run(made, signature, few))
+
+    errors = costs([layer.name for layer in found], error)
+    return {"layers": [layer.encode() | {"error": e} for layer, e in zip(found, errors, strict=True)]}
 
 
 def _run(data: bytes, signature: Signature, arrays: Mapping[str, Array]) -> Sequence[Array]:
