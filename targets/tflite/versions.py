@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeship.targets.tflite.prepare import code_of, packed
 from edgeship.targets.tflite.reader import Operator, Subgraph, read
+from edgeship.targets.tflite.unpack import unpacked
 
 FULLY_CONNECTED = 9  # builtin code of the schema
 HYBRID_BY_ROW = 12
@@ -31,7 +32,7 @@ def told(data: bytes) -> bytes:
     if not places:
         return data
     schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
-    model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    model = unpacked(data)
     code = code_of(schema, model, FULLY_CONNECTED, HYBRID_BY_ROW)
     for number, index in places:
         model.subgraphs[number].operators[index].opcodeIndex = code
