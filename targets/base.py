@@ -193,6 +193,8 @@ def check_request(target: Target, source: ModelFacts, scheme: Scheme, calibratio
             f"{what} cannot be built: the model is {source.precision} already",
             hint=f"push it as {source.precision}, or start from the float model",
         )
+    if (nothing := scheme.idle) is not None and source.precision != precision:
+        raise UsageError(f"{what} cannot be built: {nothing[0]}", hint=nothing[1])
     if needs_calibration(source, scheme) and calibration is None:
         raise UsageError(
             f"{what} needs calibration data, and there is none",

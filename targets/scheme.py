@@ -63,6 +63,21 @@ class Scheme:
         return self.precision in CALIBRATED
 
     @property
+    def idle(self) -> tuple[str, str] | None:
+        """(a setting that this precision has no use for, what to do), or None: nothing that is asked is left undone."""
+        if self.endpoints == "int8" and self.precision != "int8":
+            return (
+                f"{self.precision} has no int8 inputs and outputs: its activations are not int8",
+                "--precision int8, or leave inputs and outputs as they are",
+            )
+        if not self.calibrated and (self.symmetric or self.ranges != "min-max"):
+            asked = "symmetric activations" if self.symmetric else f"ranges by {self.ranges}"
+            return f"{self.precision} calibrates no activations, so there are no {asked}", "--precision int8"
+        if self.precision in ("float32", "float16") and not self.per_channel:
+            return f"{self.precision} has no scales, so there is none a tensor", "--precision int8"
+        return None
+
+    @property
     def name(self) -> str:
         """For people: `int8`, `int8 percentile per-tensor, 2 layers float32`."""
         words = [self.precision]

@@ -20,6 +20,7 @@ import numpy as np
 from edgeship.errors import ConversionError, InputError
 from edgeship.targets import feed
 from edgeship.targets.keras.inspect import plain_name
+from edgeship.targets.onnx import exported
 
 OPSET = 17
 BATCH = 64  # samples at a time where the model takes them
@@ -153,7 +154,7 @@ def _to_onnx(model: Any, names: list[str], folder: Path) -> None:
 
     function = tf.function(serve, input_signature=signature)
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
-    (folder / "float.onnx").write_bytes(proto.SerializeToString())
+    exported.write(proto, folder / "float.onnx")
 
 
 def _answer(model: Any, names: list[str], data: dict[str, feed.Array], stem: Path) -> None:

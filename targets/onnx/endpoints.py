@@ -13,6 +13,7 @@ from edgeship.runtime.onnxrt import QUANTIZED
 from edgeship.targets.onnx import graph as g
 
 _INT8 = 3  # TensorProto.INT8
+_MOVING = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
 
 def narrow(model: Any) -> list[str]:
@@ -36,14 +37,26 @@ def narrow(model: Any) -> list[str]:
 
 
 def _narrow_input(model: Any, value: Any, found: dict[str, tuple[float, int]], left: list[str]) -> None:
-    readers = g.consumers(model.graph).get(value.name, [])
-    if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
-        left.append(f"input {value.name!r}")
-        return
+    moved, between = value.name, list[str]()  # operators that change no value: exporters turn channels-last inputs
+    while True:
+        readers = g.consumers(model.graph).get(moved, [])
+        if len(readers) != 1 or moved in {output.name for output in model.graph.output}:
+            left.append(f"input {value.name!r}")
+            return
+        if readers[0].op_type == "QuantizeLinear":
+            break
+        if readers[0].op_type not in _MOVING or readers[0].input[0] != moved:
+            left.append(f"input {value.name!r}")
+            return
+        between.append(moved := str(readers[0].output[0]))
     cast = readers[0]
     found[value.name] = _scale(model, cast)
     model.graph.node.remove(cast)
-    _rename(model, str(cast.output[0]), value.name)
+    for node in model.graph.node:
+        _replace(node.input, str(cast.output[0]), moved)
+    for each in model.graph.value_info:
+        if each.name in between:
+            each.type.tensor_type.elem_type = _INT8
     value.type.tensor_type.elem_type = _INT8
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeship.errors import ConversionError, UsageError
+from edgeship.errors import ConversionError
 from edgeship.targets.onnx import dynamic, static, weights
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.inspect import describe, read
@@ -29,11 +29,6 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     import onnx
 
     scheme = Scheme.parse(request["scheme"])
-    if scheme.endpoints == "int8" and scheme.precision != "int8":
-        raise UsageError(
-            f"{scheme.precision} has no int8 inputs and outputs: its activations are not int8",
-            hint="--precision int8, or leave inputs and outputs as they are",
-        )
     model = read(Path(request["path"]))
     held = static.kept(model, scheme.keep)
     shapes = [g.shapes(model)[value.name][1] for value in model.graph.output]

@@ -18,6 +18,7 @@ from edgeship.errors import ConversionError, InputError
 from edgeship.targets import feed
 from edgeship.targets.keras.inspect import plain_name
 from edgeship.targets.keras.perform import BATCH, OPSET, short_reason
+from edgeship.targets.onnx import exported
 
 
 def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def _to_onnx(signature: _Signature, folder: Path) -> None:
     import tf2onnx
 
     proto, _ = tf2onnx.convert.from_function(signature.fixed, input_signature=signature.specs, opset=OPSET)
-    (folder / "float.onnx").write_bytes(proto.SerializeToString())
+    exported.write(proto, folder / "float.onnx")
 
 
 def _answer(signature: _Signature, data: Mapping[str, feed.Array], stem: Path) -> None:

@@ -90,8 +90,13 @@ def quantize(
         # its kernel takes one scale for a constant: with one for each column the answers are wrong, without any error
         _, whole = _config(scheme.precision, dataclasses.replace(scheme, per_channel=False))
         work.update_quantization_recipe(".*", names.BATCH_MATMUL, whole, algorithm)
+    if scheme.precision == "dynamic":
+        # its kernel reads a scale for each channel, whatever there is
+        _, by_channel = _config("dynamic", dataclasses.replace(scheme, per_channel=True))
+        work.update_quantization_recipe(".*", names.DEPTHWISE_CONV_2D, by_channel, algorithm)
     for (operator, how), scopes in _exceptions(structure, treatments, scheme).items():
-        algorithm, config = _config(how, scheme)
+        each = how == "dynamic" and operator == names.DEPTHWISE_CONV_2D.value
+        algorithm, config = _config(how, dataclasses.replace(scheme, per_channel=scheme.per_channel or each))
         alternatives = "|".join(re.escape(scope) for scope in scopes)
         work.update_quantization_recipe(f"^(?:{alternatives});$", names(operator), config, algorithm)
     seen: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ def value(name: str, shape: Sequence[int | str] | None, kind: int = FLOAT) -> An
 
 
 def save(
-    path: Path, nodes: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any], held: dict[str, Array],
+    path: Path, nodes: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any], held: Mapping[str, Array],
     opset: int = 17,
 ) -> Path:  # fmt: skip
     """Write a model of these nodes."""
