@@ -12,9 +12,10 @@ The reference of settings in the documentation is generated from the annotations
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,7 +61,14 @@ class ProjectConfig:
 class ModelConfig:
     """The table [model]."""
 
-    source: Annotated[Path | None, Key(TEXT, "The trained model: `.keras`, `.onnx` or `.tflite`.")] = None
+    source: Annotated[
+        Path | None, Key(TEXT, "The trained model: `.keras`, `.onnx`, `.tflite`, `.pt2` or the folder of a SavedModel.")
+    ] = None  # fmt: skip
+    signature: Annotated[str | None, Key(TEXT, "Of a SavedModel that has several: which one, as `--signature`.")] = None
+    shape: Annotated[
+        tuple[str, ...],
+        Key(STRINGS, "Shapes of inputs that the model leaves open, `NAME=1,224,224,3` each, as `--shape`."),
+    ] = ()
     labels: Annotated[tuple[str, ...], Key(STRINGS, "Names of the classes, in the order of the model's output.")] = ()
 
 
@@ -89,11 +97,11 @@ class Budget:
     """The table [budget]."""
 
     max_drop: Annotated[
-        float, Key(number(-100, 100), "Points of the metric that a variant may lose against the float model.")
+        float, Key(number(0, 100), "Points of the metric that a variant may lose against the float model.")
     ] = 1.0  # fmt: skip
-    max_class_drop: Annotated[float, Key(number(-100, 100), "The same for each class alone.")] = 5.0
+    max_class_drop: Annotated[float, Key(number(0, 100), "The same for each class alone.")] = 5.0
     max_slice_drop: Annotated[
-        float | None, Key(number(-100, 100), "The same for each named slice of the data; else as for a class.")
+        float | None, Key(number(0, 100), "The same for each named slice of the data; else as for a class.")
     ] = None  # fmt: skip
     max_latency_p95_ms: Annotated[
         float | None,
@@ -313,7 +321,11 @@ def _from_environment(allowed: list[Leaf], environ: Mapping[str, str]) -> list[t
 
 # ── a new project ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_MODELS = (".keras", ".onnx", ".tflite")
+_MODELS = (".keras", ".onnx", ".tflite", ".pt2")
+_WORDS = {
+    "representative": re.compile(r"calib|represent|(^|[-_.])train"), "evaluation": re.compile(r"eval|test|(^|[-_.])val")
+}  # fmt: skip
+_ENTRIES = 2000  # of a folder that are looked at to tell whether it holds samples
 
 
 @dataclass(frozen=True)
@@ -334,18 +346,42 @@ def discover(folder: Path) -> Found:
     model = models[0] if len(models) == 1 else next((m for m in models if m.stem == folder.name), None)
     if len(models) > 1 and model is None:
         notes.append(f"several models here ({', '.join(m.name for m in models)}): name one in [model] source")
-    data = [path for path in files if path.suffix == ".npz"]
-    named = {
-        role: [path for path in data if any(word in path.stem.lower() for word in words)]
-        for role, words in (("representative", ("calib", "represent")), ("evaluation", ("eval", "test", "valid")))
-    }
+    named = {role: _data(folder, files, words) for role, words in _WORDS.items()}
     picked = {role: paths[0] if len(paths) == 1 else None for role, paths in named.items()}
     for role, paths in named.items():
         if len(paths) > 1:
             notes.append(
                 f"several files could be {role} data ({', '.join(p.name for p in paths)}): name one in [data] {role}"
             )
+    if any(path is not None and path.suffix != ".npz" for path in picked.values()):
+        notes.append("images and recordings are prepared as in training: state [data.preparation] normalize")
     return Found(model, picked["representative"], picked["evaluation"], tuple(notes))
+
+
+def _data(folder: Path, files: Sequence[Path], words: re.Pattern[str]) -> list[Path]:
+    """What could be data of a role by its name: arrays before tables before folders of images or recordings."""
+    for suffix in (".npz", ".csv"):
+        if found := [path for path in files if path.suffix == suffix and words.search(path.stem.lower())]:
+            return found
+    if not folder.is_dir():
+        return []
+    folders = (path for path in sorted(folder.iterdir()) if path.is_dir() and words.search(path.name.lower()))
+    return [path for path in folders if _holds_samples(path)]
+
+
+def _holds_samples(folder: Path) -> bool:
+    """Whether images or recordings lie in a folder, or in its folders: one a class."""
+    from edgeship.dataset.listing import KINDS
+
+    def entries(place: Path) -> list[Path]:
+        try:
+            return list(itertools.islice(place.iterdir(), _ENTRIES))
+        except OSError:
+            return []
+
+    inside = entries(folder)
+    found = itertools.chain(inside, *(entries(path) for path in inside if path.is_dir()))
+    return any(path.suffix.lower() in KINDS and path.is_file() for path in found)
 
 
 def default_text(name: str, found: Found) -> str:
@@ -362,6 +398,8 @@ name = "{name}"
 
 [model]
 {line("source", found.model, "model.keras", "")}
+# signature = "serving_default"         # of a SavedModel that has several
+# shape = ["image=1,224,224,3"]         # of inputs that the model leaves open
 # labels = ["cat", "dog"]              # names of the classes, in the order of the model's output
 
 [data]

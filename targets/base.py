@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeship import wording
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, MissingExtra, ReleaseError, UsageError
 from edgeship.model import ModelFacts
@@ -236,8 +237,8 @@ def check_share(share: float, precision: str, what: str, left: Iterable[str]) ->
     if precision != "float32" and share < MIN_SHARE:
         kind = "float16" if precision == "float16" else "int8"
         raise ConversionError(
-            f"{what}: only {share:.0%} of the weights became {kind}, {MIN_SHARE:.0%} are wanted; left as they were: "
-            f"{', '.join(left) or 'not known'}",
+            f"{what}: only {wording.share(share)} of the weights became {kind}, {MIN_SHARE:.0%} are wanted; "
+            f"left as they were: {', '.join(left) or 'not known'}",
             hint="the quantizer does not take these operators: push another precision, or change the layers",
         )
 

@@ -6,6 +6,7 @@ its place, made durable, and renamed; files that do not match `entry.json` any m
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -22,7 +23,9 @@ from edgeship.runtime.wire import need, parse_object
 
 _ENTRY = "entry.json"
 _MAX_ENTRY = 16 << 20
-_WRITE = "is there room on the disk, and may you write there?"
+_WRITE = (
+    "is there room on that disk, and may you write there? Outside a project, XDG_CACHE_HOME names another folder for it"
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def keep(folder: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> E
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
     except OSError as error:
-        raise ConversionError(f"{folder}: cannot be written: {error.strerror}", hint=_WRITE) from error
+        raise ConversionError(f"{folder}: cannot be written: {_why(error)}", hint=_WRITE) from error
     try:
         facts = dict(make(temporary))
         files = {path.name: _sha256(path) for path in sorted(temporary.iterdir()) if path.is_file()}
@@ -88,10 +91,16 @@ def keep(folder: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> E
         _put(temporary, place)
         _sync(folder)
     except OSError as error:
-        raise ConversionError(f"{place}: cannot be written: {error.strerror}", hint=_WRITE) from error
+        raise ConversionError(f"{place}: cannot be written: {_why(error)}", hint=_WRITE) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Entry(place, files, facts, cached=False)
+
+
+def _why(error: OSError) -> str:
+    """Numpy says of a full disk how many numbers it wrote, without the system's code."""
+    short = error.errno is None and "requested and" in str(error)
+    return os.strerror(errno.ENOSPC) if short else error.strerror or str(error)
 
 
 def _put(temporary: Path, place: Path) -> None:

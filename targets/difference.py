@@ -186,7 +186,7 @@ class Pair:
         Returns:
             "elements" compared; "nan_a", "nan_b": how many were NaN or infinite; "cosine"; "sqnr_db"; "noise": Σd²/Σa²;
             "max_abs"; "low", "high": range of a; "relative": max_abs over that range; "worst_part":
-            {"axis", "index", "sqnr_db"} or null.
+            {"axis", "index", "sqnr_db", "share": how much it varies, of what the part that varies most does} or null.
         """
         norm = math.sqrt(self.aa * self.bb)
         width = self.high - self.low
@@ -208,7 +208,8 @@ class Pair:
             return None
         levels = [decibel(float(variance[i]), float(self.part_dd[i] / self.part_count)) for i in alive]
         worst = int(np.argmin(levels))
-        return {"axis": self.axis, "index": int(alive[worst]), "sqnr_db": levels[worst]}
+        share = math.sqrt(float(variance[alive[worst]]) / float(variance.max()))
+        return {"axis": self.axis, "index": int(alive[worst]), "sqnr_db": levels[worst], "share": share}
 
 
 def decibel(signal: float, noise: float) -> float:

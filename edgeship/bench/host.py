@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeship import __version__
+from edgeship import __version__, wording
 from edgeship.bench import protocol
 from edgeship.bench.machine import conditions, place
 from edgeship.bench.protocol import BenchOptions, Subject
@@ -176,7 +176,7 @@ def write_inputs(path: Path, model: HostModel, samples: Dataset | None) -> tuple
         arrays = [rng.random((count, *spec.shape), dtype=np.float32) for spec in model.inputs]
     else:
         count = min(SAMPLES, len(samples))
-        source = f"{count} samples of the evaluation data"
+        source = f"{wording.counted(count, 'sample')} of the evaluation data"
         arrays = [samples.inputs[spec.name][:count] for spec in model.inputs]
     parts = [
         b"".join(quantize_input(np.reshape(sample, spec.shape), spec) for sample in array)

@@ -212,7 +212,17 @@ def _drop_unwritten() -> None:
 def _leave() -> NoReturn:
     """End at once after Ctrl-C: what threads still send or compress is not waited for."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _unlink_semaphores()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(INTERRUPTED)
+
+
+def _unlink_semaphores() -> None:
+    """Those of a pool of processes, which Python unlinks at an ordinary end; its resource tracker warns of others."""
+    pools = sys.modules.get("multiprocessing.util")
+    finalize = getattr(pools, "_run_finalizers", None)  # private; without it there is a warning and no harm
+    if finalize is not None:
+        with contextlib.suppress(Exception):
+            finalize(0)  # those without a wait: a priority below 0 joins threads and processes

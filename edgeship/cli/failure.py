@@ -69,6 +69,9 @@ def describe(error: BaseException) -> dict[str, Any]:
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
         record["message"] = f"{where}{error.strerror or error}"
         record["hint"] = _SYSTEM_HINTS.get(error.errno, "--debug shows where it happened")
+    elif isinstance(error, OSError) and "requested and" in str(error):  # numpy on a full disk gives no code
+        record["message"] = f"{os.strerror(errno.ENOSPC)} ({error})"
+        record["hint"] = _SYSTEM_HINTS[errno.ENOSPC]
     else:
         record["message"] = f"a defect of edgeship: {type(error).__name__}: {error}"
         record["hint"] = "run it again with --debug and report what it prints"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgeship import wording
 from edgeship.cli.options import preparation, preparation_options, with_output
 from edgeship.cli.output import Output, Pairs, human_bytes
 
@@ -151,13 +152,17 @@ def _data(made: Converted, scheme: Scheme) -> dict[str, Any]:
 
 def _human(made: Converted, scheme: Scheme) -> Pairs:
     variant = made.variant
-    share = f", {variant.int8_share:.0%} of the weights int8" if "int8" in scheme.name or scheme.calibrated else ""
-    ratio = variant.bytes / made.source.bytes
+    share = (
+        f", {wording.share(variant.int8_share)} of the weights int8"
+        if "int8" in scheme.name or scheme.calibrated
+        else ""
+    )
+    ratio = wording.share(variant.bytes / made.source.bytes)
     return Pairs(
         [
             ("file", made.path),
             ("is", f"{variant.format} {scheme.name}{share}"),
-            ("size", f"{human_bytes(variant.bytes)}, {ratio:.0%} of the source's {human_bytes(made.source.bytes)}"),
+            ("size", f"{human_bytes(variant.bytes)}, {ratio} of the source's {human_bytes(made.source.bytes)}"),
             ("inputs", [f"{t.name}  {t.dtype} {list(t.shape)}" for t in variant.inputs]),
             ("outputs", [f"{t.name}  {t.dtype} {list(t.shape)}" for t in variant.outputs]),
             ("compared", _compared(made)),
@@ -171,4 +176,6 @@ def _human(made: Converted, scheme: Scheme) -> Pairs:
 def _compared(made: Converted) -> str:
     if made.gate is None:
         return "with nothing: give --data to compare its answers with the source's"
-    return f"with the source on {made.gate.samples} samples of {made.compared_on}: {made.gate.reason}"
+    return (
+        f"with the source on {wording.counted(made.gate.samples, 'sample')} of {made.compared_on}: {made.gate.reason}"
+    )

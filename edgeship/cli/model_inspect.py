@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeship import wording
 from edgeship.cli.model_convert import source_options
 from edgeship.cli.options import with_output
 from edgeship.cli.output import Output, Pairs, Table, human_bytes
@@ -41,7 +42,7 @@ def inspect(
         "profiles": None if outlooks is None else [_outlook(o) for o in outlooks],
     }  # fmt: skip
     blocks: list[Pairs | Table] = [_facts(facts, counted)]
-    if layers:
+    if layers and counted is not None:  # else the notes say why there are none
         blocks.append(_layers(counted))
     if outlooks is not None:
         blocks.append(_boards(outlooks))
@@ -127,7 +128,7 @@ def _operator(name: str, number: int, macs: int) -> str:
 def _amounts(counted: Cost) -> list[tuple[str, object]]:
     size, where = counted.peak
     least = "at least " if counted.unknown else ""
-    unknown = f"; {counted.unknown} operators are known in a run only" if counted.unknown else ""
+    unknown = f"; {wording.counted(counted.unknown, 'operator')} only a run can count" if counted.unknown else ""
     at = f", most at {where[:60]}" if where else ""
     return [
         ("MACs", f"{least}{counted.macs:,}{unknown}"),
@@ -135,12 +136,12 @@ def _amounts(counted: Cost) -> list[tuple[str, object]]:
     ]
 
 
-def _layers(counted: Cost | None) -> Table:
+def _layers(counted: Cost) -> Table:
     rows = [
         (o.name, o.operator, " × ".join(map(str, o.shape)) or None, o.macs, o.weights or None)
-        for o in (counted.operations if counted is not None else ())
+        for o in counted.operations
     ]
-    return Table(("layer", "operator", "output", "macs", "weights"), rows, empty=_OF_CONVERSION)
+    return Table(("layer", "operator", "output", "macs", "weights"), rows)
 
 
 def _boards(outlooks: list[Outlook]) -> Table:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgeship import wording
 from edgeship.cli.options import preparation, preparation_options, with_output
 from edgeship.cli.output import Output, Pairs
 
@@ -92,6 +93,7 @@ def _show(out: Output, model: Path, output: Path, method: str, tuned: Tuned, ver
         "best_epoch": facts["best_epoch"], "untuned": untuned, "check": tuning.check_of(verdict),
         "cached": tuned.cached,
     }  # fmt: skip
+    trained = wording.counted(facts["epochs"], "epoch")
     rows: list[tuple[str, object]] = [("file", output), ("recipe", data["recipe"])]
     if method == "channels":
         rows += [
@@ -107,6 +109,6 @@ def _show(out: Output, model: Path, output: Path, method: str, tuned: Tuned, ver
     rows += [
         ("left alone", facts["held"] or "nothing"),
         ("check", verdict.summary),
-        ("untuned", f"{100 * untuned:.1f} % before fine-tuning, {facts['epochs']} epochs, best {facts['best_epoch']}"),
+        ("untuned", f"{100 * untuned:.1f} % before fine-tuning, {trained}, best {facts['best_epoch']}"),
     ]
     out.emit("model.prune", data, Pairs(rows))

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from edgeship.reporter import Reporter
 
 _PRECISIONS = ["float32", "float16", "dynamic", "int8-weights", "int8", "int16x8"]
-_REMEDY = "a wider budget, more or better calibration data, or another profile"
 _CAUSE = "no budget is the cause: mend what the message names, and start again"
 
 
@@ -85,6 +84,7 @@ def optimize(
     from edgeship.errors import GateError, UsageError
     from edgeship.model import parse_shapes
     from edgeship.optimize.search import save
+    from edgeship.optimize.search.advice import advice
     from edgeship.optimize.search.candidate import Wish
     from edgeship.targets import registry
 
@@ -95,7 +95,12 @@ def optimize(
     chosen = profile.load(board or (known.profile if known else ""))
     budget = _budget(project, max_drop, max_class_drop, max_slice_drop, max_latency, max_size, strict=strict)
     folder = output or Path(f"{model.stem}-optimized")
-    source = registry.inspect(model, signature, parse_shapes(shapes))
+    mine = project is not None and model.absolute() == project.model.source
+    stated_here = project.model if project is not None and mine else None
+    source = registry.inspect(
+        model, signature or (stated_here.signature if stated_here else None),
+        parse_shapes(shapes or (stated_here.shape if stated_here else ())),
+    )  # fmt: skip
     with out.reporter() as reporter:
         calibration, judged = _data(project, source, data, evaluation, preparation(stated, project), reporter)
     if calibration is not None:
@@ -107,10 +112,11 @@ def optimize(
     found = _search(out, request, jobs, project, known)
     saved = save.write(found, folder)
     _show(out, found, saved)
+    _say_next(out, found, saved, project, device, evaluation or data)
     if found.fault is not None:
         raise type(found.fault)(str(found.fault), hint=f"{found.fault.hint or _CAUSE}; {saved.report} shows all")
     if found.pick.row is None:
-        raise GateError(f"{model}: {found.pick.reason}", hint=f"{_REMEDY}; {saved.report} shows all")
+        raise GateError(f"{model}: {found.pick.reason}", hint=f"{advice(found)}; {saved.report} shows all")
 
 
 def _budget(
@@ -138,8 +144,8 @@ def _budget(
         ("--max-class-drop", max_class_drop),
         ("--max-slice-drop", max_slice_drop),
     ):
-        if points is not None and not math.isfinite(points):
-            raise UsageError(f"{option} {points}: a finite number of points is wanted", hint=f"such as {option} 1.0")
+        if points is not None and not 0 <= points < math.inf:
+            raise UsageError(f"{option} {points}: points from 0 upwards are wanted", hint=f"such as {option} 1.0")
     latency = parsed(milliseconds(1e-6, 3600), max_latency, "--max-latency", "20ms") or base.max_latency_p95_ms
     return Budget(
         max_drop=base.max_drop if max_drop is None else max_drop,
@@ -185,22 +191,15 @@ def _request(
 ) -> Request:  # fmt: skip
     import platformdirs
 
-    from edgeship.optimize import metrics, own
-    from edgeship.optimize.agreement import is_scores
+    from edgeship.optimize import metrics
     from edgeship.optimize.search.run import Request
 
-    if wanted := metric or (project.data.metric if project else None):
-        metrics.check_data(wanted, judged.labels, judged.targets)
-        if own.is_own(wanted):
-            own.check(wanted)
-    ranked = not wanted or metrics.needs_labels(wanted)
-    if ranked and judged.labels is not None and source.outputs and is_scores(source.outputs[0]):
-        metrics.check_labels(judged.labels, source.outputs[0])
+    wanted = metric or (project.data.metric if project else None)
+    metrics.check_early(wanted, judged.labels, judged.targets, source.outputs)
 
     cache = platformdirs.user_cache_path("edgeship") / "variants" if project is None else project.state / "variants"
     return Request(
-        source, chosen, calibration, judged, budget, cache, wish,
-        metric or (project.data.metric if project else None),
+        source, chosen, calibration, judged, budget, cache, wish, wanted,
         (tuple(project.model.labels) if project else ()) or judged.classes,
     )  # fmt: skip
 
@@ -289,10 +288,25 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
     pairs = [(name, value) for name, value in pairs if value is not None]
     table = Table(list(rows[0]), [list(row.values()) for row in rows]) if rows else Lines([])
     out.emit("optimize", data, [table, Pairs(pairs)])
-    if picked is not None:
-        precision = picked.candidate.scheme.precision  # else a float pick becomes what the profile puts first
-        model = shlex.quote(str(saved.model))
-        if (why := found.request.profile.supported) is not None:
-            out.say(f"next: copy it there; {found.request.profile.name} cannot be pushed to: {why}")
-        else:
-            out.say(f"next: edgeship push {model} --precision {precision} -l SELECTOR brings it to devices")
+
+
+def _say_next(
+    out: Output, found: Found, saved: Saved, project: Project | None, device: str | None, data: Path | None
+) -> None:  # fmt: skip
+    """The very commands that bring the pick to a board."""
+    picked = found.pick.row
+    if picked is None:
+        return
+    if (why := found.request.profile.supported) is not None:
+        out.say(f"next: copy it there; {found.request.profile.name} cannot be pushed to: {why}")
+        return
+    words = ["edgeship", "push", str(saved.model)]
+    words += ["--precision", picked.candidate.scheme.precision]  # else a float pick becomes what the profile puts first
+    if data is not None and (project is None or project.data.evaluation is None):
+        words += ["--evaluation", str(data)]  # a push checks, and takes golden samples
+    words += ["-l", f"name={device}" if device else f"profile={found.request.profile.name}"]
+    if project is None:
+        out.say("next: edgeship init, then edgeship device add NAME USER@HOST: a project, and the board in it")
+        out.say(f"then: {shlex.join(words)}")
+    else:
+        out.say(f"next: {shlex.join(words)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeship import wording
 from edgeship.cli import choose
 from edgeship.cli.model_convert import source_options
 from edgeship.cli.options import device_options, dry_run_option, jobs_option, with_output
@@ -63,11 +64,15 @@ def push(
     )  # fmt: skip
     with choose.opened() as (project, store):
         chosen = choose.devices(store, selector, all_=all_)
-        source = model or project.model.source
+        source = project.model.source if model is None or _same(model, project.model.source) else model
         if source is None:
             raise UsageError("which model?", hint='edgeship push MODEL, or [model] source = "…" in edgeship.toml')
         profiles = {device.profile: profile.load(device.profile) for device in chosen}
-        facts = registry.inspect(source, signature, parse_shapes(shapes))
+        mine = source == project.model.source  # what edgeship.toml says is of the model that it names
+        facts = registry.inspect(
+            source, signature or (project.model.signature if mine else None),
+            parse_shapes(shapes or (project.model.shape if mine else ())),
+        )  # fmt: skip
         planned = plan(
             project.name, facts, chosen, profiles, registry.targets(),
             calibrated=(calibration or project.data.representative) is not None, precision=precision,
@@ -84,15 +89,22 @@ def push(
         _show_result(out, result)
 
 
+def _same(model: Path, source: Path | None) -> bool:
+    return source is not None and model.absolute() == source
+
+
 def _show_plan(out: Output, planned: Plan, *, skip_check: bool) -> None:
     """The table of a push, nothing done."""
+    from edgeship.push.plan import compared
+
     rows: list[tuple[str, str, str]] = []
     for build in planned.builds:
         rows.append(("convert", build.name, f"{planned.source.format} → {build.name} ({build.why})"))
-        rows.append(("check", build.name, "skipped" if skip_check else "float against variant on the evaluation data"))
+        rows.append(("check", build.name, "skipped" if skip_check else compared(planned.source)))
     for device in planned.devices:
         build = next(b for b in planned.builds if device.profile in b.profiles)
-        rows.append(("deploy", device.name, f"{build.name} with {build.runtime}, {build.threads} threads"))
+        threads = wording.counted(build.threads, "thread")
+        rows.append(("deploy", device.name, f"{build.name} with {build.runtime}, {threads}"))
     data: list[dict[str, Any]] = [
         {"step": step, "subject": subject, "summary": summary} for step, subject, summary in rows
     ]

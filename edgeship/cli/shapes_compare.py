@@ -26,6 +26,10 @@ class WorstPart(Record):
     axis: int
     index: int
     sqnr_db: float = Field(description="against the channel's variance")
+    share: float = Field(
+        description="how much the channel varies (standard deviation), of what the one that varies most does; far "
+        "below 1 it is nearly constant, and its SQNR says little"
+    )
 
 
 class LayerError(Record):

@@ -98,22 +98,22 @@ def _read(
     if function.is_function(path):
         return function.read(path, specs)
     if path.is_dir():
-        return _of_files(listing.of_folder(path, known), specs, preparation, reporter)
+        return _of_files(path, listing.of_folder(path, known), specs, preparation, reporter)
     if path.suffix.lower() != ".csv":
         return archive.read(path, specs)
     found = table.columns(path)
     if found.file is not None:
-        return _of_files(table.files(path, found, known), specs, preparation, reporter)
+        return _of_files(path, table.files(path, found, known), specs, preparation, reporter)
     return table.numbers(path, found, specs, known)
 
 
 def _of_files(
-    files: Listing, specs: Sequence[TensorSpec], preparation: Preparation, reporter: Reporter
+    named: Path, files: Listing, specs: Sequence[TensorSpec], preparation: Preparation, reporter: Reporter
 ) -> Dataset:  # fmt: skip
-    """The samples of files, read in a child process."""
+    """The samples of files, read in a child process; `named` is what the user called them: a folder or a table."""
     if len(specs) != 1:
         raise UsageError(
-            f"{files.root}: files are samples of one input, the model has {len(specs)}: "
+            f"{named}: files are samples of one input, the model has {len(specs)}: "
             f"{', '.join(spec.name for spec in specs)}",
             hint="an .npz with an array for each input",
         )
@@ -126,18 +126,18 @@ def _of_files(
         "kind": files.kind, "root": str(files.root.resolve()), "files": files.files, "spec": spec.encode(),
         "preparation": preparation.encode(),
     }  # fmt: skip
-    step = Step("read", str(files.root))
+    step = Step("read", str(named))
     reporter.started(step)
     with child.workspace() as work:
         with _watched(work / SAMPLES, spec.nbytes, len(files.files), step, reporter):
             answer = child.run(
-                "edgeship.dataset.decode", request, work, limits=LIMITS, subject=str(files.root), failure=InputError
+                "edgeship.dataset.decode", request, work, limits=LIMITS, subject=str(named), failure=InputError
             )
         samples = _samples(work / SAMPLES, spec)
     reporter.finished(step, f"{len(files.files)} {files.kind}")
     file_of = np.repeat(np.arange(len(files.files), dtype=np.int32), answer["counts"])
     if len(file_of) != len(samples):
-        raise InputError(f"{files.root}: {len(samples)} samples were made, {len(file_of)} counted")
+        raise InputError(f"{named}: {len(samples)} samples were made, {len(file_of)} counted")
     data = Dataset(
         {spec.name: samples},
         None if files.labels is None else np.asarray(files.labels, np.int32)[file_of],
@@ -145,7 +145,7 @@ def _of_files(
         classes=files.classes,
         preparation=answer["preparation"] | ({"files": len(files.files)} if preparation.samples is not None else {}),
     )
-    return archive.describe(str(files.root), data, {name: array[file_of] for name, array in files.about.items()})
+    return archive.describe(str(named), data, {name: array[file_of] for name, array in files.about.items()})
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def split(data: Dataset, fraction: float = 0.2, seed: int = 0) -> tuple[Dataset,
         raise ValueError(f"a fraction between 0 and 1 is wanted, got {fraction}")
     if len(data) < MIN_SAMPLES:
         raise InputError(
-            f"{len(data)} samples are too few to hold {fraction:.0%} of them out",
+            f"too few samples to hold {fraction:.0%} of them out: {len(data)}",
             hint=f"give evaluation data of its own, or at least {MIN_SAMPLES} samples; 200 to 1,000 are usual",
         )
     groups = np.arange(len(data)) if data.groups is None else data.groups

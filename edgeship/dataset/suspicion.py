@@ -9,6 +9,7 @@ import hashlib
 
 import numpy as np
 
+from edgeship import wording
 from edgeship.dataset.samples import Array, Dataset
 from edgeship.errors import InputError
 
@@ -66,7 +67,7 @@ def _signs_differ(name: str, calibration: Dataset, evaluation: Dataset) -> bool:
 def _alone(role: str, data: Dataset) -> list[str]:
     out = []
     if len(data) < FEW:
-        out.append(f"{role} data has {len(data)} samples only: 200 to 1,000 are usual")
+        out.append(f"{role} data has {wording.counted(len(data), 'sample')} only: 200 to 1,000 are usual")
     if data.labels is not None and len(data) > 1 and len(classes := np.unique(data.labels)) == 1:
         out.append(f"all {len(data)} samples of the {role} data are of class {classes[0]}")
     return out

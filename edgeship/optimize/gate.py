@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeship import wording
 from edgeship.dataset import Dataset
 from edgeship.errors import GateError
 from edgeship.model import ModelFacts
@@ -298,7 +299,8 @@ def _complaint(part: PartError, limits: Limits, loudest: float = 0.0, scale: flo
     if part.broken:
         return Complaint(part, f"{part.broken} numbers are NaN or infinite", math.inf)
     if part.clear is not None and part.clear_samples >= ENOUGH and part.clear < limits.clear:
-        words = f"the highest score is the source's in {part.clear:.0%} of {part.clear_samples} clear samples only"
+        of = wording.counted(part.clear_samples, "clear sample")
+        words = f"the highest score is the source's in {wording.share(part.clear)} of {of} only"
         return Complaint(part, words, (limits.clear - part.clear) / limits.clear)
     if part.unit and part.span < QUIET * loudest:
         worst = part.worst * part.span / loudest

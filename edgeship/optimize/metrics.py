@@ -10,13 +10,14 @@ Rules this module keeps:
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeship.errors import InputError, UsageError
 from edgeship.optimize import own
-from edgeship.optimize.agreement import agreeing
+from edgeship.optimize.agreement import agreeing, is_scores
 from edgeship.optimize.answers import Answers
 from edgeship.optimize.drops import F1, BoolArray, Comparison, Double, Indices, Means, Pooled, RightWrong
 from edgeship.runtime.manifest import TensorSpec
@@ -74,6 +75,30 @@ def check_data(metric: str, labels: NDArray[np.int32] | None, targets: FloatArra
             f"the metric {metric} needs targets, and the evaluation data has none",
             hint='add a float array "targets" to it, or set [data] metric = "agreement"',
         )
+
+
+def check_early(
+    metric: str | None, labels: NDArray[np.int32] | None, targets: FloatArray | None, outputs: Sequence[TensorSpec]
+) -> None:  # fmt: skip
+    """Refuse what can be refused before anything is built: what `compare` would find at the end of long work.
+
+    Args:
+        metric: its name; None: what the data allows.
+        labels: of the evaluation data.
+        targets: likewise.
+        outputs: of the source model, where they are known; labels are compared with the first.
+
+    Raises:
+        UsageError: unknown, the data lacks what it needs, or a function of one's own cannot be called.
+        InputError: a label that the model has no class for; the module of an own metric raises.
+    """
+    if metric is not None:
+        check_data(metric, labels, targets)
+        if own.is_own(metric):
+            own.check(metric)
+    ranked = metric is None or needs_labels(metric)
+    if ranked and labels is not None and outputs and is_scores(outputs[0]):
+        check_labels(labels, outputs[0])
 
 
 def compare(metric: str, answers: Answers) -> Comparison:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship import environments
+from edgeship import environments, wording
 from edgeship.errors import EdgeshipError
 from edgeship.model import ModelFacts
 from edgeship.optimize import board
@@ -115,7 +115,7 @@ def _verdict(
     if share is not None and share > 1:
         return "does not fit into its memory"
     if share is not None and share > CROWDED:
-        return f"takes {share:.0%} of its memory"
+        return f"takes {wording.share(share)} of its memory"
     if source.precision == "float32" and profile.build.precisions[0] != "float32":
         return f"runs; {profile.build.precisions[0]} is what this board is for"
     return "runs"

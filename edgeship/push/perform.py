@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from edgeship import dataset, libraries
+from edgeship import dataset, libraries, wording
 from edgeship.bench import device as bench
 from edgeship.bench import record as records
 from edgeship.bench import report
@@ -25,11 +25,11 @@ from edgeship.deploy.fleet_run import fleet_run, raise_for
 from edgeship.deploy.perform import Deployed
 from edgeship.deploy.store import Store
 from edgeship.errors import GateError, InputError, UsageError
-from edgeship.optimize import board, golden, quality
+from edgeship.optimize import board, golden, metrics, quality
 from edgeship.optimize.quality import Verdict
 from edgeship.profile import Profile
 from edgeship.push import rescue
-from edgeship.push.plan import Build, Options, Plan, size_error
+from edgeship.push.plan import Build, Options, Plan, compared, size_error
 from edgeship.push.rollout import Rollout
 from edgeship.release.build import Draft, DraftVariant, PublishedRelease, publish
 from edgeship.release.repository import Repository
@@ -73,6 +73,8 @@ class Performer:
             UsageError, InputError, ConversionError: see the message.
         """
         calibration, evaluation = self._data(plan)
+        if not self._options.skip_check:
+            metrics.check_early(self._project.data.metric, evaluation.labels, evaluation.targets, plan.source.outputs)
         self._prepare(plan, evaluation)
         made: dict[str, tuple[Variant, Verdict | None]] = {}
         for build in plan.builds:  # two builds of one name differ in threads alone
@@ -182,7 +184,7 @@ class Performer:
         if broken := size_error(build, variant.bytes, self._project.budget):
             raise GateError(broken, hint="a smaller model, another precision, or a larger [budget] max_size")
         samples = (
-            f" ({len(calibration)} calibration samples)"
+            f" ({wording.counted(len(calibration), 'calibration sample')})"
             if calibration is not None and build.precision == "int8"
             else ""
         )
@@ -196,6 +198,8 @@ class Performer:
                 f"{build.name}: the check is skipped by {self._options.approved_by}; the release says so"
             )
             return None
+        if plan.source.precision != "float32":
+            self._reporter.note(f"{build.name}: the check compares {compared(plan.source)}")
         step = Step("check", build.name)
         self._reporter.started(step)
         verdict = quality.check(

@@ -133,6 +133,16 @@ def plan(
     return Plan(model, source, tuple(builds.values()), tuple(devices))
 
 
+def compared(source: ModelFacts) -> str:
+    """What the check compares, in words: a source that is quantized already has no float model to be held against."""
+    if source.precision == "float32":
+        return "float against variant on the evaluation data"
+    return (
+        f"{source.path.name} as it is ({source.precision}) against what is sent, on the evaluation data: what "
+        "quantizing it cost was for edgeship optimize to judge, against the float model"
+    )
+
+
 def size_error(build: Build, size: int, budget: Budget) -> str | None:
     """Why a variant of `size` bytes breaks `max_size`, or None."""
     if budget.max_size_bytes is None or size <= budget.max_size_bytes:

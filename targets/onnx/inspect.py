@@ -63,6 +63,11 @@ def read(path: Path) -> Any:
         raise InputError(
             f"not a sound ONNX file: {error}", hint="it may be truncated or another format: export it again"
         ) from error
+    if (damaged := _no_text(model)) is not None:
+        raise InputError(
+            f"not a sound ONNX file: the text of a field {damaged!r} is not UTF-8",
+            hint="the file is damaged: copy it again, or export it again",
+        )
     if not model.opset_import or not model.graph.node or not model.graph.output:
         raise InputError("not an ONNX model: it has no operators", hint="it may be truncated or another format")
     total = size + sum((path.parent / name).stat().st_size for name in check_external(model, path.parent))
@@ -72,6 +77,23 @@ def read(path: Path) -> Any:
             hint="no device of the profiles runs a model of this size; start from a smaller one",
         )
     return model
+
+
+def _no_text(message: Any) -> str | None:
+    """The first field of text, in a message or those within it, whose bytes are no UTF-8; protobuf gives them as bytes.
+
+    None where all are: only then names are `str`, as the rest of the code has them.
+    """
+    for field, value in message.ListFields():
+        if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            continue
+        for one in value if field.is_repeated else (value,):
+            if field.type == field.TYPE_STRING:
+                if isinstance(one, bytes):
+                    return str(field.name)
+            elif (found := _no_text(one)) is not None:
+                return found
+    return None
 
 
 def describe(model: Any, path: Path) -> dict[str, Any]:
@@ -174,7 +196,10 @@ def check_external(model: Any, folder: Path) -> list[str]:
                 hint="copy the data file into the model's folder",
             ) from error
         if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"its external data {name!r} is a link or no regular file")
+            raise InputError(
+                f"its external data {name!r} is a link or no regular file",
+                hint="copy the file that it leads to into the model's folder under this name: cp -L",
+            )
         _check_extent(tensor, entries, status.st_size)
         names.add(name)
     return sorted(names)
@@ -184,7 +209,9 @@ def _check_extent(tensor: Any, entries: Mapping[str, str], size: int) -> None:
     try:
         offset, length = int(entries.get("offset", "0")), int(entries.get("length", "0"))
     except ValueError as error:
-        raise InputError(f"tensor {tensor.name!r}: offset or length of its external data is no number") from error
+        raise InputError(
+            f"tensor {tensor.name!r}: offset or length of its external data is no number", hint="export the model again"
+        ) from error
     if offset < 0 or length < 0 or offset + length > size:
         raise InputError(
             f"tensor {tensor.name!r} wants bytes {offset} to {offset + length} of a data file of {size}",

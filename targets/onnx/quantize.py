@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeship import wording
 from edgeship.errors import ConversionError
 from edgeship.targets.onnx import dynamic, static, weights
 from edgeship.targets.onnx import graph as g
@@ -39,7 +40,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         made, decided = dynamic.quantize(model, scheme, folder)
     elif scheme.precision == "int8-weights":
         done = weights.shrink(model, per_channel=scheme.per_channel, keep=held)
-        made, decided = model, (f"int8 weights of {len(done)} operators, computed in float",)
+        made, decided = model, (f"int8 weights of {wording.counted(len(done), 'operator')}, computed in float",)
     else:
         raise ConversionError(f"no way to make {scheme.precision}")
     result = folder / "model.onnx"

@@ -94,14 +94,31 @@ def treat(
 
 
 def kept_operators(structure: Structure, keep: Collection[str]) -> frozenset[Place]:
-    """(subgraph, operator) of each layer of `keep`. Raises UsageError for a name that no operator writes."""
+    """(subgraph, operator) of each layer of `keep`.
+
+    A converter joins the names of what it fused with ";": each of them names the operator too, where no other has it.
+
+    Raises:
+        UsageError: a name that no operator writes, or that several do.
+    """
     wanted, found = set(keep), set[Place]()
     known: dict[str, Place] = {}
+    fused: dict[str, dict[Place, str]] = {}
     for number, graph in enumerate(structure.subgraphs):
         for index, operator in enumerate(graph.operators):
             for name in {scope(operator, graph), *(graph.tensors[i].name for i in operator.outputs)}:
                 known[name] = (number, index)
+            whole = scope(operator, graph)
+            for part in whole.split(";"):
+                fused.setdefault(part, {})[number, index] = whole
     for name in sorted(wanted):
+        if name not in known and len(places := fused.get(name, {})) == 1:
+            known[name] = next(iter(places))
+        elif name not in known and places:
+            raise UsageError(
+                f"{len(places)} layers hold {name!r} in their names: {' and '.join(map(repr, places.values()))}",
+                hint="give the whole name of the one that is meant",
+            )
         if name not in known:
             close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
             raise UsageError(

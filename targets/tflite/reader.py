@@ -134,8 +134,10 @@ class _Flat:
         return value
 
     def root(self) -> _Table:
-        if self.size < 16 or self.data[4:8] != IDENTIFIER:
+        if self.data[4:8] != IDENTIFIER:
             raise DamagedError(f"{self.size} bytes without the mark TFL3")
+        if self.size < 16:
+            raise DamagedError(f"{self.size} bytes, cut off right behind the mark TFL3")
         return _Table(self, self.unpack(_U32, 0, "the root"), "the model")
 
 

@@ -98,6 +98,10 @@ BAD: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int, str]] = {
     "truncated data": (_cut_data, ("push", "--evaluation", "bad.npz"), 1, "bad.npz: not a readable .npz file"),
     "data of another shape": (_turned, ("push", "--calibration", "bad.npz"), 1, "bad.npz: "),
     "labels of other samples": (_few_labels, ("push", "--evaluation", "bad.npz"), 1, "expected shape [20], got [19]"),
+    "labels of other classes": (
+        lambda f: np.savez_compressed(f / "bad.npz", image=np.zeros((20, 8, 8, 1), np.float32), labels=np.arange(20)),
+        ("push", "--evaluation", "bad.npz"), 1, "the label 19, the model has the classes 0 to 9"
+    ),
     "labels that are no classes": (_fractions, ("push", "--evaluation", "bad.npz"), 1, "class indices (integers)"),
     "a model for data": (_nothing, ("push", "--calibration", "tiny.tflite"), 1, "not a readable .npz file"),
     "no such device": (_nothing, ("push", "-l", "name=sm"), 2, "no device matches 'name=sm'"),
@@ -145,6 +149,13 @@ def test_it_is_refused_with_what_is_wrong_and_what_to_do(project: Path, name: st
         assert text not in words.stderr
     assert (run("device", "list", "--json").stdout, run("release", "list", "--json").stdout) == before
     assert not (project / ".edgeship" / "sim").exists()
+
+
+def test_labels_of_other_classes_are_found_before_anything_is_built(project: Path) -> None:
+    prepare, args, _, _ = BAD["labels of other classes"]
+    prepare(project)
+    run(*args, exit_code=1)
+    assert not (project / ".edgeship" / "variants").exists()
 
 
 def test_a_misspelt_key_is_named_with_file_and_line(project: Path) -> None:

@@ -158,7 +158,7 @@ def test_listed_gives_every_setting_with_its_value(folder: Path) -> None:
     ("variable", "value", "message"),
     [
         ("EDGESHIP_BUDGET_MAX_DORP", "1", "unknown setting $EDGESHIP_BUDGET_MAX_DORP; did you mean 'EDGESHIP"),
-        ("EDGESHIP_BUDGET_MAX_DROP", "much", "$EDGESHIP_BUDGET_MAX_DROP must be a number from -100 to 100 (it is"),
+        ("EDGESHIP_BUDGET_MAX_DROP", "much", "$EDGESHIP_BUDGET_MAX_DROP must be a number from 0 to 100 (it is"),
         ("EDGESHIP_TELEMETRY_WINDOW", "1", "$EDGESHIP_TELEMETRY_WINDOW must be a time with its unit"),
     ],
 )  # fmt: skip
@@ -224,6 +224,58 @@ def test_what_is_not_clear_is_said_and_not_guessed(tmp_path: Path) -> None:
         "several models here (a.onnx, b.keras): name one in [model] source",
         "several files could be evaluation data (test.npz, valid.npz): name one in [data] evaluation",
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [("images", "cat/1.png"), ("images of one folder", "1.JPG"), ("recordings", "yes/a.wav")],
+)
+def test_folders_of_samples_are_found_by_name_and_content(tmp_path: Path, kind: str, made: str) -> None:
+    for name in ("calibration", "validation"):
+        (tmp_path / name / made).parent.mkdir(parents=True)
+        (tmp_path / name / made).touch()
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_code.py").touch()
+    found = config.discover(tmp_path)
+    assert (found.representative, found.evaluation) == (tmp_path / "calibration", tmp_path / "validation"), kind
+    assert "[data.preparation] normalize" in found.notes[0]
+    assert 'representative = "calibration"' in config.default_text("x", found)
+
+
+def test_a_table_is_found_and_arrays_come_before_it(tmp_path: Path) -> None:
+    found = files(tmp_path, "train.csv", "eval.csv", "prices.csv")
+    assert (found.representative, found.evaluation) == (tmp_path / "train.csv", tmp_path / "eval.csv")
+    assert files(tmp_path, "eval.npz").evaluation == tmp_path / "eval.npz"
+
+
+def test_a_program_for_pytorch_is_a_model_too(tmp_path: Path) -> None:
+    assert files(tmp_path, "m.pt2").model == tmp_path / "m.pt2"
+
+
+@pytest.mark.parametrize("key", ["max_drop", "max_class_drop", "max_slice_drop"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-0.5", "101"])
+def test_a_budget_is_a_number_of_points(folder: Path, key: str, value: str) -> None:
+    (folder / "edgeship.toml").write_text(f'[project]\nname = "x"\n[budget]\n{key} = {value}\n')
+    with pytest.raises(ConfigError, match=f"edgeship.toml:4: budget.{key} must be a number from 0 to 100"):
+        config.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("max_latency_p95", '"nanms"'), ("max_latency_p95", '"-3ms"'), ("max_latency_p95", "inf"),
+     ("max_size", '"-4MB"'), ("max_size", "nan"), ("max_memory", '"infMB"')],
+)  # fmt: skip
+def test_a_budget_of_time_or_bytes_is_positive_and_finite(folder: Path, key: str, value: str) -> None:
+    (folder / "edgeship.toml").write_text(f'[project]\nname = "x"\n[budget]\n{key} = {value}\n')
+    with pytest.raises(ConfigError, match=f"budget.{key} must be "):
+        config.load(folder)
+
+
+def test_signature_and_shapes_of_the_model_are_settings(folder: Path) -> None:
+    text = 'source = "digits.keras"\nsignature = "serve"\nshape = ["image=1,8,8,1"]'
+    (folder / "edgeship.toml").write_text(EXAMPLE.replace('source = "digits.keras"', text))
+    project = config.load(folder)
+    assert (project.model.signature, project.model.shape) == ("serve", ("image=1,8,8,1",))
 
 
 def test_an_empty_or_missing_folder_has_nothing(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def errors(rows: Sequence[Row]) -> str:
         title = f"{row.a.name} ({row.a.operator}): SQNR {item.sqnr_db:.1f} dB"
         if item.worst_part is not None:
             low_y = y(_clip(item.worst_part.sqnr_db))
-            where = f"{title}; channel {item.worst_part.index}: {item.worst_part.sqnr_db:.1f} dB"
+            where = f"{title}; {item.worst_part.words}: {item.worst_part.sqnr_db:.1f} dB"
             body.append(_line(at, level, at, low_y, "reach"))
             body.append(
                 f'<path class="part s1" d="M{at - 4:.1f} {low_y - 3:.1f} h8 l-4 7 z">'

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeship import wording
 from edgeship.dataset import Dataset
 from edgeship.errors import UsageError
 from edgeship.model import FORMATS, ModelFacts
@@ -23,6 +24,7 @@ from edgeship.targets import answers, child, feed, registry, routes
 #: Samples whose inner tensors are looked at; of more, a seeded draw. Answers are compared on all.
 MAX_TRACED = 100
 SEED = 0
+FAINT = 0.01  # a channel that varies by less than this share of the largest one is told as nearly constant
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,14 @@ class Part:
     axis: int
     index: int
     sqnr_db: float
+    share: float = 1.0  # how much it varies, of what the channel that varies most does
+
+    @property
+    def words(self) -> str:
+        """For people: `channel 3`; of one that hardly varies beside the others that too."""
+        if self.share >= FAINT:
+            return f"channel {self.index}"
+        return f"channel {self.index}, nearly constant: varies by {wording.share(self.share)} of the largest"
 
 
 @dataclass(frozen=True)
@@ -180,7 +190,9 @@ def _measure(
     measured = {name: item for (name, _, _), item in zip(asked, found, strict=True) if item is not None}
     extra = added(a.graph, {name: float(item["noise"]) for name, item in measured.items()})
     extra |= {name: float(item["own"]) for name, item in measured.items() if item["own"] is not None}
-    reporter.finished(step, f"{len(measured)} of {len(a.graph.layers)} layers on {len(data)} samples")
+    reporter.finished(
+        step, f"{len(measured)} of {len(a.graph.layers)} layers on {wording.counted(len(data), 'sample')}"
+    )
     return {name: _difference(item, extra[name]) for name, item in measured.items()}
 
 
@@ -193,7 +205,11 @@ def _difference(item: Mapping[str, Any], extra: float) -> Difference:
 
 
 def _part(data: Mapping[str, Any] | None) -> Part | None:
-    return None if data is None else Part(int(data["axis"]), int(data["index"]), float(data["sqnr_db"]))
+    return (
+        None
+        if data is None
+        else Part(int(data["axis"]), int(data["index"]), float(data["sqnr_db"]), float(data["share"]))
+    )
 
 
 def _answers(a: Side, b: Side, names: Mapping[str, str], data: Dataset, reporter: Reporter) -> Answers:
@@ -202,5 +218,5 @@ def _answers(a: Side, b: Side, names: Mapping[str, str], data: Dataset, reporter
     given = answers.of_variant(b.plain, renamed(data, names), reporter=reporter)
     expected = answers.align(answers_of(a, data, reporter), b.plain.outputs, str(a.facts.path))
     out = judged.judge(expected, given, b.plain.outputs, data.labels)
-    reporter.finished(step, f"agreement {out.agreement:.1%} of {out.samples} samples")
+    reporter.finished(step, f"agreement {out.agreement:.1%} of {wording.counted(out.samples, 'sample')}")
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgeship import __version__
+from edgeship import __version__, wording
 from edgeship.model import ModelFacts
 from edgeship.optimize.compare import charts
 from edgeship.optimize.compare.answers import Answers
@@ -50,7 +50,9 @@ def _error(item: Difference) -> dict[str, Any]:
     return {
         "cosine": item.cosine, "sqnr_db": item.sqnr_db, "noise": item.noise, "added": item.added,
         "max_abs": item.max_abs, "range": [item.low, item.high], "relative": item.relative,
-        "worst_part": None if part is None else {"axis": part.axis, "index": part.index, "sqnr_db": part.sqnr_db},
+        "worst_part": None if part is None else {
+            "axis": part.axis, "index": part.index, "sqnr_db": part.sqnr_db, "share": part.share,
+        },
         "nan_a": item.nan_a, "nan_b": item.nan_b,
     }  # fmt: skip
 
@@ -92,7 +94,7 @@ def worst_rows(found: Comparison, count: int = 10) -> list[list[object]]:
     for row in found.worst[:count]:
         item = row.difference
         assert item is not None
-        part = "" if item.worst_part is None else f"{item.worst_part.sqnr_db:.1f} dB (channel {item.worst_part.index})"
+        part = "" if item.worst_part is None else f"{item.worst_part.sqnr_db:.1f} dB ({item.worst_part.words})"
         out.append(
             [row.label, row.a.operator, f"{item.added:.3%}", f"{item.sqnr_db:.1f} dB", part, f"{item.cosine:.5f}",
              f"{item.relative:.2%}"]
@@ -149,7 +151,7 @@ def operator_rows(found: Comparison) -> list[tuple[str, int, int]]:
 def tiles(found: Comparison) -> list[tuple[str, str, str]]:
     """(title, figure, explanation) at the head of the page."""
     share = found.b.bytes / found.a.bytes
-    out = [("size", f"{share:.0%}", f"{found.a.bytes:,} → {found.b.bytes:,} bytes")]
+    out = [("size", wording.share(share), f"{found.a.bytes:,} → {found.b.bytes:,} bytes")]
     answers = found.answers
     if answers is not None:
         out.append(("agreement", f"{answers.agreement:.1%}", f"of {answers.samples:,} samples answered alike"))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeship import wording
 from edgeship.dataset import Dataset
 from edgeship.errors import EdgeshipError, UsageError
 from edgeship.model import ModelFacts
@@ -120,7 +121,7 @@ def examine(request: Request, reporter: Reporter, limits: Limits = Limits()) -> 
     clock = Clock(limits.trials, limits.seconds, reporter, step)
     with child.workspace() as work:
         found = _Examination(request, clock, work, reporter).run()
-    reporter.finished(step, f"{found.stage}, {found.trials} trials")
+    reporter.finished(step, f"{found.stage}, {wording.counted(found.trials, 'trial')}")
     return found
 
 
@@ -407,7 +408,7 @@ class _Examination:
             made = build(facts, r.format, scheme, r.data, r.folder)
             if isinstance(made, Failure):
                 return False, made.message.split("\n", 1)[0]
-            share = f"{made.int8_share:.0%} of the weights int8, {made.bytes:,} bytes"
+            share = f"{wording.share(made.int8_share)} of the weights int8, {made.bytes:,} bytes"
             if scheme.keep and "int8" in r.scheme.precision and made.int8_share < MIN_SHARE:
                 return False, f"only {share}"
             if r.data is None:
@@ -421,7 +422,7 @@ class _Examination:
             return False, str(error).split("\n", 1)[0]
         if not verdict.passed:
             return False, verdict.reason
-        text = f"{verdict.reason} on {verdict.samples} samples, {share}"
+        text = f"{verdict.reason} on {wording.counted(verdict.samples, 'sample')}, {share}"
         unsure = self.float is None and facts is not r.facts
         return True, text + ("; with the repaired model in float: the source itself cannot run" if unsure else "")
 

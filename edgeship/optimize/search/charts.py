@@ -6,11 +6,15 @@ Colours come from the page's style sheet; the pick is told apart by its ring and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
+from itertools import pairwise
 
+from edgeship import wording
 from edgeship.bench import units
 from edgeship.bench.charts import Axis, linear_ticks, log_ticks
+from edgeship.optimize.search import labels
+from edgeship.optimize.search.labels import Box
 from edgeship.optimize.search.pick import Budget, Row, front, misses, points
 
 WIDTH, HEIGHT = 1040, 460
@@ -37,7 +41,7 @@ def pareto(rows: Sequence[Row], picked: Row | None, budget: Budget) -> str:
     best = front(drawn)
     body = [*_axes(x, y, timed=timed), *_limits(x, y, budget, timed=timed), _front_line(best, x, y, timed=timed)]
     body += _dots(drawn, best, picked, budget, x, y, timed=timed)
-    label = f"Points lost over {'median latency' if timed else 'size'} of {len(drawn)} candidates"
+    label = f"Points lost over {'median latency' if timed else 'size'} of {wording.counted(len(drawn), 'candidate')}"
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}"><title>{escape(label)}</title>'
         f"{''.join(body)}</svg>"
@@ -74,9 +78,10 @@ def _axes(x: Axis, y: Axis, *, timed: bool) -> list[str]:
 def _limits(x: Axis, y: Axis, budget: Budget, *, timed: bool) -> list[str]:
     at = y(budget.max_drop)
     right = WIDTH - _RIGHT
+    allowed = wording.counted(budget.max_drop, "point")
     out = [
         f'<line class="limit" x1="{_LEFT}" y1="{at:.1f}" x2="{right}" y2="{at:.1f}"/>',
-        f'<text class="note" x="{right + 6}" y="{at + 4:.1f}">limit: {budget.max_drop:.1f} points</text>',
+        f'<text class="note" x="{right + 6}" y="{at + 4:.1f}">limit: {allowed}</text>',
     ]
     limit = budget.max_latency_us if timed else budget.max_bytes
     if limit is not None and x.low < limit < x.high:
@@ -88,8 +93,20 @@ def _limits(x: Axis, y: Axis, budget: Budget, *, timed: bool) -> list[str]:
 
 
 def _front_line(best: Sequence[Row], x: Axis, y: Axis, *, timed: bool) -> str:
-    points = sorted((x(_x(row, timed=timed)), y(row.verdict.drop)) for row in best)
+    points = _corners(best, x, y, timed=timed)
     return f'<polyline class="front" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in points)}"/>'
+
+
+def _corners(best: Sequence[Row], x: Axis, y: Axis, *, timed: bool) -> list[tuple[float, float]]:
+    return sorted((x(_x(row, timed=timed)), y(row.verdict.drop)) for row in best)
+
+
+def _along(points: Sequence[tuple[float, float]]) -> Iterator[Box]:
+    """Small boxes along a line, for names to keep away from."""
+    for (a, b), (c, d) in pairwise(points):
+        steps = max(1, int(math.hypot(c - a, d - b) // 8))
+        for step in range(steps + 1):
+            yield labels.around(a + (c - a) * step / steps, b + (d - b) * step / steps, 1.0)
 
 
 def _dots(
@@ -97,7 +114,9 @@ def _dots(
 ) -> list[str]:  # fmt: skip
     largest = max(row.variant.bytes for row in rows)
     out: list[str] = []
-    taken: list[tuple[float, float]] = []
+    named: list[tuple[Row, float, float, float]] = []
+    taken = [Box(WIDTH - _RIGHT, y(budget.max_drop) - 9, WIDTH, y(budget.max_drop) + 9)]  # what the limit says
+    taken += _along(_corners(best, x, y, timed=timed))
     for row in sorted(rows, key=lambda r: -r.variant.bytes):
         a, b = x(_x(row, timed=timed)), y(row.verdict.drop)
         radius = 5 + 9 * math.sqrt(row.variant.bytes / largest) if timed else 7.0
@@ -109,8 +128,28 @@ def _dots(
         )
         if row is picked:
             out.append(f'<circle class="ring" cx="{a:.1f}" cy="{b:.1f}" r="{radius + 4:.1f}"/>')
+        taken.append(labels.around(a, b, radius))
         if row is picked or row in best:
-            out.append(_label(a, b, radius, row, picked, taken))
+            named.append((row, a, b, radius + (4 if row is picked else 0)))
+    return out + _names(sorted(named, key=lambda one: one[0] is not picked), picked, taken)
+
+
+def _names(
+    named: Sequence[tuple[Row, float, float, float]], picked: Row | None, taken: list[Box]
+) -> list[str]:  # fmt: skip
+    """The names of dots, the first one where it likes best; a thin line leads to one that stands further off."""
+    frame = Box(_LEFT, 2, WIDTH - 2, HEIGHT - _BOTTOM)
+    out: list[str] = []
+    for row, a, b, radius in named:
+        box = labels.place(row.candidate.name, a, b, radius, taken, frame)
+        taken.append(box)
+        near = labels.around(a, b, radius + labels.HEIGHT)
+        if not box.overlap(near):
+            end = min(max(a, box.left), box.right), box.bottom if box.bottom < b else box.top
+            out.append(f'<line class="lead" x1="{a:.1f}" y1="{b:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}"/>')
+        left, base = box.base
+        kind = "value" if row is picked else "label"
+        out.append(f'<text class="{kind}" x="{left:.1f}" y="{base:.1f}">{escape(row.candidate.name)}</text>')
     return out
 
 
@@ -126,13 +165,3 @@ def _hover(row: Row, budget: Budget) -> str:
         lines.append(f"median {units.time(latency.median_us)}, p95 {units.time(latency.p95_us)} on {latency.place}")
     lines += [f"over the budget: {miss.text}" for miss in misses(row, budget)]
     return "\n".join(lines)
-
-
-def _label(a: float, b: float, radius: float, row: Row, picked: Row | None, taken: list[tuple[float, float]]) -> str:
-    """A name above its dot, moved up where another one is."""
-    at = b - radius - 6
-    while any(abs(at - other) < 13 and abs(a - where) < 200 for where, other in taken):
-        at -= 13
-    taken.append((a, at))
-    kind = "value" if row is picked else "label"
-    return f'<text class="{kind}" x="{a:.1f}" y="{at:.1f}">{escape(row.candidate.name)}</text>'

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgeship import wording
 from edgeship.optimize.quality import Verdict
 from edgeship.optimize.search.candidate import Candidate
 from edgeship.optimize.search.evaluate import Limits, Outcome
@@ -93,7 +94,7 @@ def rank(verdict: Verdict | None) -> tuple[float, float, float]:
 
 
 def _n(outcome: Outcome) -> str:
-    return f"{outcome.samples:,} samples"
+    return wording.counted(outcome.samples, "sample")
 
 
 def _nth(number: int) -> str:

@@ -53,6 +53,7 @@ class Miss:
 
     excess: float
     text: str
+    kind: str = "quality"  # or proof, size, latency
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,11 @@ def misses(row: Row, budget: Budget) -> list[Miss]:
         out.append(quality_miss(verdict, budget))
     elif budget.strict and not verdict.proven:
         # Measured within the limit is nearer than anything that was measured above it.
-        out.append(Miss(0.0, "its loss is within the limit but not proven" + _samples(verdict)))
+        out.append(Miss(0.0, "its loss is within the limit but not proven" + _samples(verdict), "proof"))
     if budget.max_bytes is not None and row.variant.bytes > budget.max_bytes:
         excess = row.variant.bytes / budget.max_bytes - 1
         text = f"{_above(row.variant.bytes, budget.max_bytes, units.size)} allowed"
-        out.append(Miss(excess, text))
+        out.append(Miss(excess, text, "size"))
     if budget.max_latency_us is not None:
         out += _latency(row, budget.max_latency_us)
     return out
@@ -113,11 +114,11 @@ def _above(value: float, limit: float, show: Callable[[float], str]) -> str:
 def _latency(row: Row, limit: float) -> list[Miss]:
     if row.latency is None or row.latency.p95_us is None:
         # What nobody measured comes after everything that was.
-        return [Miss(math.inf, f"its latency is not known: {row.untimed or 'too few runs'}")]
+        return [Miss(math.inf, f"its latency is not known: {row.untimed or 'too few runs'}", "latency")]
     if row.latency.p95_us <= limit:
         return []
     text = f"p95 {_above(row.latency.p95_us, limit, units.time)} allowed on {row.latency.place}"
-    return [Miss(row.latency.p95_us / limit - 1, text)]
+    return [Miss(row.latency.p95_us / limit - 1, text, "latency")]
 
 
 def points(drop: float) -> str:

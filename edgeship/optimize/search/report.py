@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgeship import __version__
+from edgeship import __version__, wording
 from edgeship.bench import units
 from edgeship.optimize import metrics
 from edgeship.optimize.quality import slice_limit
 from edgeship.optimize.search.candidate import Candidate
 from edgeship.optimize.search.charts import FORMATS, pareto
-from edgeship.optimize.search.pick import Row, points
+from edgeship.optimize.search.pick import Row, misses, points
 from edgeship.optimize.search.run import Found, Tried
 from edgeship.optimize.search.sensitivity import Cost
 
@@ -126,6 +126,7 @@ def html(found: Found) -> str:
         "untried": untried(found), "refused": [(r.name, r.why) for r in found.refused], "costs": costs,
         "budget": budget_words(found),
         "basis": _basis(found), "formats": _legend(rows),
+        "some_over": any(misses(row, found.request.budget) for row in rows),
         "kept": kept_layers(found, chosen.candidate) if chosen is not None else [],
     }  # fmt: skip
     return environment.get_template("search.html.j2").render(context)
@@ -169,7 +170,7 @@ def _tiles(row: Row) -> list[tuple[str, str, str]]:
     low, high = verdict.interval
     out = [
         ("lost", f"{points(verdict.drop)} points", f"95 %: {points(low)} … {points(high)}, n = {verdict.samples:,}"),
-        ("size", units.size(row.variant.bytes), f"{row.variant.int8_share:.0%} of the weights are int8"),
+        ("size", units.size(row.variant.bytes), f"{wording.share(row.variant.int8_share)} of the weights are int8"),
     ]
     if row.latency is not None:
         text = f"p95 {units.time(row.latency.p95_us)}, {row.latency.arch}"

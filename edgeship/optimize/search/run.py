@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from edgeship import wording
 from edgeship.bench import units
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, EdgeshipError, UsageError
@@ -271,7 +272,9 @@ class Search:
             return ()
         self._costs[candidate.name] = costs
         worst = ", ".join(cost.layer.source_name for cost in costs[:3])
-        self._reporter.finished(step, f"{len(costs)} layers by what int8 costs in each; worst: {worst}")
+        self._reporter.finished(
+            step, f"{wording.counted(len(costs), 'layer')} by what int8 costs in each; worst: {worst}"
+        )
         return costs
 
     def _mixed_judge(self, base: Candidate, seen: dict[tuple[str, ...], Outcome], samples: int) -> mixed.Judge:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -30,21 +31,27 @@ class Saved:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UsageError unless the folder can be written to; it is created."""
+    """Raise UsageError unless the folder can be made and written to; nothing is left of the try."""
+    made: list[Path] = []
     try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise UsageError(f"{folder}: {error.strerror or error}", hint="--output: a folder to write to") from error
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):  # it was not made, or somebody uses it already
+                path.rmdir()
 
 
 def write(found: Found, folder: Path) -> Saved:
     """Write them. A file appears whole or not at all. Raises UsageError where one cannot be written."""
-    check_folder(folder)
     row = found.pick.row
     model = recipe = pruned = None
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         if row is not None:
             model = folder / f"{found.request.source.path.stem}.{name_of(row)}.{row.variant.format}"
             recipe = folder / f"{model.name}.recipe.json"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeship import wording
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, InputError, ReleaseError, UsageError
 from edgeship.model import ModelFacts, digest
@@ -154,7 +155,11 @@ def run(
     reporter.started(shown)
     entry = cache.keep(folder, key, make)
     facts = entry.facts
-    epochs = "found, nothing done twice" if entry.cached else f"{facts['epochs']} epochs, best {facts['best_epoch']}"
+    epochs = (
+        "found, nothing done twice"
+        if entry.cached
+        else f"{wording.counted(facts['epochs'], 'epoch')}, best {facts['best_epoch']}"
+    )
     reporter.finished(shown, epochs, {"epochs": facts["epochs"], "best_epoch": facts["best_epoch"]})
     return Tuned(
         entry.path(MODEL), Recipe.parse(json.dumps(facts["recipe"]).encode()), entry.path(RECIPE),

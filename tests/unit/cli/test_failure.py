@@ -73,6 +73,11 @@ def test_the_cause_is_shown_with_debug(capsys: Capture) -> None:
     [
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device", "free some room"),
         (OSError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: Permission denied", "may you"),
+        (
+            OSError("80 requested and 12 written"),
+            "No space left on device (80 requested and 12 written)",
+            "free some room",
+        ),
         (OSError(errno.ENXIO, "No such device", b"/x"), "/x: No such device", "--debug"),
     ],
 )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edgeship.cli import model_convert as command
 from edgeship.optimize import convert
 from edgeship.reporter import Reporter
-from edgeship.targets import registry
+from edgeship.targets import cost, registry
 from edgeship.targets.base import Recipe
+from edgeship.targets.scheme import Scheme
 from tests.simulators import inline, media, models, real_environment
 from tests.simulators.commandline import run, run_error, run_json
 from tests.simulators.tflite_graphs import newer
@@ -120,6 +123,21 @@ def test_inspection_counts_macs_memory_layers_and_boards(tmp_path: Path) -> None
     assert "640 MACs" in shown
     assert "2.6 kB weights + 296 B activations" in shown
     assert "raspberry-pi-zero-2-w" in shown
+
+
+def test_what_cannot_be_counted_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models.tiny_tflite(tmp_path / "m.tflite", "float32")
+    monkeypatch.setattr(cost, "count", lambda _: None)
+    shown = run("model", "inspect", "m.tflite", "--layers")
+    assert (shown.stdout + shown.stderr).count("convert the model first") == 1
+
+
+def test_the_share_of_int8_weights_is_not_rounded_up_to_all(tmp_path: Path, data: str) -> None:
+    models.tiny_tflite(tmp_path / "m.tflite", "float32")
+    facts = registry.inspect(tmp_path / "m.tflite")
+    made = convert.convert(facts, Scheme("dynamic"), "tflite", None, tmp_path / "o.tflite", Reporter())
+    most = replace(made, variant=replace(made.variant, int8_share=0.996))
+    assert "99.6% of the weights int8" in str(command._human(most, Scheme("int8")))
 
 
 def test_a_conversion_is_compared_with_its_source_on_noise_and_a_quantization_on_data(

@@ -59,7 +59,9 @@ def test_no_project_is_needed_and_a_fifth_is_held_out(folder: Path) -> None:
     again = run("optimize", "m.tflite", "--data", "data.npz", "--profile", "raspberry-pi-5", *LIMITED)
     assert "picked" in again.stdout
     assert "m-optimized/m.int8.tflite" in again.stdout
-    assert "next: edgeship push m-optimized/m.int8.tflite --precision int8 -l SELECTOR" in again.stderr
+    assert "next: edgeship init, then edgeship device add NAME USER@HOST" in again.stderr
+    push = "edgeship push m-optimized/m.int8.tflite --precision int8 --evaluation data.npz -l profile=raspberry-pi-5"
+    assert f"then: {push}\n" in again.stderr
 
 
 @pytest.mark.slow
@@ -71,6 +73,7 @@ def test_nothing_within_the_budget_is_exit_6_with_the_nearest_miss(folder: Path)
     assert "no candidate meets the budget; tflite int8 comes nearest: " in error["message"]
     assert "of 1.00 kB allowed" in error["message"]
     assert "out/report.html" in error["hint"]
+    assert "data" not in error["hint"].replace("out/report.html shows all", "")
     assert sorted(p.name for p in (folder / "out").iterdir()) == ["report.html", "search.json"]
 
 

@@ -67,7 +67,7 @@ def test_samples_of_a_group_stay_together() -> None:
 
 def test_too_few_samples_are_refused() -> None:
     for n in (1, 9):
-        with pytest.raises(InputError, match=f"{n} samples are too few to hold 20% of them out") as caught:
+        with pytest.raises(InputError, match=f"too few samples to hold 20% of them out: {n}") as caught:
             split(data(n=n))
         assert "at least 10 samples" in str(caught.value.hint)
     assert [len(part) for part in split(data(n=10))] == [8, 2]

@@ -12,6 +12,7 @@ from edgeship import dataset
 from edgeship.dataset import Dataset, table
 from edgeship.errors import InputError, UsageError
 from edgeship.preparation import Preparation
+from edgeship.reporter import Reporter, Step
 from edgeship.runtime.manifest import TensorSpec
 from tests.simulators.media import image, wav
 
@@ -55,6 +56,16 @@ def test_files_come_in_the_order_of_the_table_with_labels_and_slices(shots: Path
     assert data.groups.tolist() == [0, 1, 0]
     assert data.preparation is not None
     assert data.preparation["kind"] == "images"
+
+
+def test_the_step_of_reading_is_named_like_the_table(shots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shots.parent)
+    shots.write_text("file,label\nshots/3.png,1\nshots/0.png,0\n")
+    told: list[Step] = []
+    reporter = Reporter()
+    monkeypatch.setattr(reporter, "started", told.append)
+    dataset.read(Path("list.csv"), [IMAGE], preparation=Preparation(normalize="0..255"), reporter=reporter)
+    assert told == [Step("read", "list.csv")]
 
 
 def test_labels_are_indices_or_names_in_the_order_of_the_model(shots: Path) -> None:

@@ -13,7 +13,7 @@ from edgeship.dataset import Dataset
 from edgeship.deploy.device import Device
 from edgeship.errors import UsageError
 from edgeship.model import ModelFacts
-from edgeship.push.plan import Build, choose, plan, size_error
+from edgeship.push.plan import Build, choose, compared, plan, size_error
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets.base import Target, Variant
@@ -53,6 +53,13 @@ PI, JETSON, PHONE = (profile.load(n) for n in ("raspberry-pi-5", "jetson-orin-na
 def facts(form: str, precision: str = "float32") -> ModelFacts:
     tensor = TensorSpec("x", "float32", (1, 4))
     return ModelFacts(Path(f"m.{form}"), form, "0" * 64, 10, precision, (tensor,), (tensor,), {}, 4)
+
+
+def test_what_the_check_compares_is_said_and_a_quantized_source_is_compared_with_itself() -> None:
+    assert compared(facts("keras")) == "float against variant on the evaluation data"
+    said = compared(facts("tflite", "int8"))
+    assert said.startswith("m.tflite as it is (int8) against what is sent, on the evaluation data")
+    assert "float model" in said
 
 
 def test_a_keras_model_becomes_the_first_format_of_the_profile() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,6 +55,20 @@ def test_what_was_damaged_is_made_again(tmp_path: Path, damage: str) -> None:
     again = cache.keep(tmp_path, "k", maker())
     assert not again.cached
     assert again.path("model.tflite").read_bytes() == b"model"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), OSError("800 requested and 96 written")]
+)
+def test_a_full_disk_is_named_as_such_and_hints_at_room(tmp_path: Path, error: OSError) -> None:
+    """numpy.save says of a full disk how many numbers it wrote, and gives no code of the system."""
+
+    def fail(place: Path) -> Mapping[str, Any]:
+        raise error
+
+    with pytest.raises(ConversionError, match="k: cannot be written: No space left on device") as caught:
+        cache.keep(tmp_path, "k", fail)
+    assert "room on that disk" in str(caught.value.hint)
 
 
 def test_nothing_is_kept_of_what_failed(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeship import wording
+from edgeship.optimize.compare.perform import Part
 from edgeship.targets.difference import MOST_DB, Pair, decibel
 
 RNG = np.random.default_rng(0)
@@ -48,8 +50,20 @@ def test_channels_of_images_are_the_second_axis_in_onnx() -> None:
     b = a.copy()
     b[:, :, 2] += 0.5
     assert measure(a, b, channels_first=True)["worst_part"] == pytest.approx(
-        {"axis": 1, "index": 2, "sqnr_db": 6}, abs=1
+        {"axis": 1, "index": 2, "sqnr_db": 6, "share": 1}, abs=1
     )
+
+
+def test_of_a_nearly_constant_channel_it_is_told_how_little_it_varies() -> None:
+    a = RNG.normal(size=(200, 1, 4)) * (1, 1, 1, 0.004)
+    b = a + RNG.normal(size=a.shape) * 0.02
+    found = measure(a, b)["worst_part"]
+    assert found["index"] == 3
+    assert found["sqnr_db"] < -10
+    assert found["share"] == pytest.approx(0.004, rel=0.2)
+    part = Part(found["axis"], found["index"], found["sqnr_db"], found["share"])
+    assert part.words == f"channel 3, nearly constant: varies by {wording.share(found['share'])} of the largest"
+    assert Part(2, 1, 30.0, 0.5).words == "channel 1"
 
 
 def test_tensors_that_are_equal_differ_by_nothing() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +21,29 @@ def _ignores() -> bool:
 def _sleep(path: str) -> None:
     Path(path).write_text(str(os.getpid()))
     time.sleep(120)
+
+
+_INTERRUPTED = """
+import sys
+from edgeship.cli import _leave
+from edgeship.optimize.search.pool import processes
+
+if __name__ == "__main__":
+    try:
+        with processes(1) as pool:
+            pool.submit(abs, 1).result()
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        _leave()
+"""
+
+
+def test_after_an_interrupt_python_has_nothing_to_warn_of(tmp_path: Path) -> None:
+    """Its resource tracker speaks of "leaked semaphore objects" where those of a pool were not unlinked."""
+    script = tmp_path / "interrupted.py"
+    script.write_text(_INTERRUPTED)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_work_runs_in_other_processes_that_leave_ctrl_c_to_their_parent() -> None:

@@ -186,6 +186,17 @@ def test_nothing_within_the_budget_names_the_nearest_and_saves_no_model(inlined:
     assert "Nothing meets the budget; nearest: " in saved.report.read_text()
 
 
+def test_looking_whether_a_folder_can_be_written_to_leaves_nothing(tmp_path: Path) -> None:
+    save.check_folder(tmp_path / "new" / "out")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    save.check_folder(tmp_path / "mine")
+    assert (tmp_path / "mine").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file/out: "):
+        save.check_folder(tmp_path / "file" / "out")
+
+
 def test_a_metric_that_fails_for_every_candidate_is_the_reason(inlined: None, tmp_path: Path) -> None:
     (tmp_path / "scores.py").write_text("def score(answers):\n    return {}['x']\n")
     asked = replace(

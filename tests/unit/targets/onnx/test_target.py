@@ -190,8 +190,29 @@ def test_external_data_that_is_missing_linked_or_short_is_refused(tmp_path: Path
         ONNX.inspect(path)
     (tmp_path / "elsewhere").write_bytes(whole)
     held.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="is a link"):
+    with pytest.raises(InputError, match="is a link") as caught:
         ONNX.inspect(path)
+    assert "cp -L" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("what", ["producer_name", "an operator's input"])
+def test_text_that_is_no_text_is_a_damaged_file_and_no_error_of_a_type(tmp_path: Path, what: str) -> None:
+    """protobuf gives text that is no UTF-8 as bytes, which nothing behind it expects."""
+    import onnx
+
+    path = tiny_onnx(tmp_path / "m.onnx", precision="float32").path
+    model = onnx.load(path)
+    model.producer_name = model.graph.node[0].input[0] = mark = "a-mark-that-occurs-here"
+    if what == "producer_name":
+        model.graph.node[0].input[0] = model.graph.input[0].name
+    else:
+        model.producer_name = ""
+    path.write_bytes(model.SerializeToString().replace(mark.encode(), b"\xff" + mark[1:].encode()))
+    with pytest.raises(
+        InputError, match=r"not a sound ONNX file: the text of a field '(producer_name|input)"
+    ) as caught:
+        ONNX.inspect(path)
+    assert "copy it again" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(("key", "value"), [("offset", "-5"), ("length", "x"), ("offset", "99999999")])

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeship.errors import UsageError
 from edgeship.targets.tflite.layers import share
-from edgeship.targets.tflite.reader import read
+from edgeship.targets.tflite.plan import kept_operators
+from edgeship.targets.tflite.reader import Structure, read
 from tests.simulators.tflite_graphs import File, mlp
 
 
@@ -17,6 +19,31 @@ def test_the_share_of_layers_is_that_of_their_elements(tmp_path: Path) -> None:
     assert share(structure, [(0, 0)]) == pytest.approx(192 / (192 + 256 + 64))
     assert share(structure, [(0, 0), (0, 1), (0, 2)]) == 1
     assert share(structure, []) == 0
+
+
+def fused(path: Path) -> Structure:
+    """Two operators named as a converter names what it fused; both hold the name "shared"."""
+    file = File()
+    g = file.graph()
+    x = g.tensor("x", (1, 4))
+    weights = g.tensor("w", (4, 4), np.eye(4, dtype=np.float32))
+    a, b = g.tensor("one/MatMul;one/BiasAdd;shared", (1, 4)), g.tensor("two/MatMul;shared", (1, 4))
+    g.operator("FULLY_CONNECTED", [x, weights], [a], "FullyConnected")
+    g.operator("FULLY_CONNECTED", [a, weights], [b], "FullyConnected")
+    return read(file.write(path, [([x], [b])]).read_bytes())
+
+
+@pytest.mark.parametrize("name", ["one/MatMul", "one/BiasAdd", "one/MatMul;one/BiasAdd;shared"])
+def test_each_part_of_a_fused_name_keeps_the_layer(tmp_path: Path, name: str) -> None:
+    assert kept_operators(fused(tmp_path / "m.tflite"), [name]) == {(0, 0)}
+
+
+def test_a_part_that_several_layers_have_is_refused_with_their_names(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"2 layers hold 'shared' in their names: 'one/MatMul;.*' and 'two/") as caught:
+        kept_operators(fused(tmp_path / "m.tflite"), ["shared"])
+    assert caught.value.hint == "give the whole name of the one that is meant"
+    with pytest.raises(UsageError, match="no layer writes 'three'"):
+        kept_operators(fused(tmp_path / "m.tflite"), ["three"])
 
 
 @pytest.mark.parametrize("kept", [0, 1])
