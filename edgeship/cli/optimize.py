@@ -222,13 +222,20 @@ def _search(
 
     from edgeship.cli.search_screen import LiveTable
     from edgeship.cli.terminal import Terminal
-    from edgeship.optimize.search.pool import processes
+    from edgeship.errors import Interrupted
+    from edgeship.optimize.search.pool import processes, workers
     from edgeship.optimize.search.run import Search
 
     screen = Terminal(sys.stderr)
-    shown: Any = LiveTable(screen) if screen.interactive and not out.json else out.reporter()
-    with shown as reporter, processes(jobs) as pool, _stopwatch(request, project, device, reporter) as stopwatch:
-        return Search(request, pool, stopwatch, reporter).run()
+    table = screen.interactive and not out.json
+    shown: Any = LiveTable(screen, workers(jobs)) if table else out.reporter()
+    try:
+        with shown as reporter, processes(jobs) as pool, _stopwatch(request, project, device, reporter) as stopwatch:
+            return Search(request, pool, stopwatch, reporter).run()
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "interrupted; what was built, judged or timed is kept", hint="the same command goes on from there"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,17 +16,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 STEPS = ("try", "time")
+TO_BUILD = "to build"
 ROWS = 24  # shown at most: those that changed last
 
 
 class LiveTable(Reporter):
     """Draws the candidates as they come; other steps are one line above the table."""
 
-    def __init__(self, screen: Terminal) -> None:
-        self._screen = screen
+    def __init__(self, screen: Terminal, jobs: int) -> None:
+        """`jobs`: how many candidates are built at the same time; they are taken in the order in which they start."""
+        self._screen, self._jobs = screen, jobs
         self._lock = threading.RLock()
         self._rows: dict[str, dict[str, Any]] = {}
-        self._doing = ""
+        self._doing: dict[Step, str] = {}  # steps under way that are no candidate's, with how far they are
+        self._begun = time.monotonic()
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -34,7 +38,7 @@ class LiveTable(Reporter):
         from rich.live import Live
 
         console = Console(file=self._screen.stream, force_terminal=True, no_color=not self._screen.colour)
-        self._live = Live(self._table(), console=console, refresh_per_second=4, transient=True)
+        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=4, transient=True)
         self._live.start()
         return self
 
@@ -46,14 +50,19 @@ class LiveTable(Reporter):
             self._live.stop()
 
     def started(self, step: Step) -> None:
-        """A candidate is built, or timed."""
+        """A candidate is to be built, or timed."""
         with self._lock:
             if step.name in STEPS:
                 row = self._rows.pop(step.subject, {})
-                self._rows[step.subject] = row | {"state": "building" if step.name == "try" else "timing"}
+                self._rows[step.subject] = row | {"state": TO_BUILD if step.name == "try" else "timing"}
             else:
-                self._doing = f"{step.name} {step.subject}".rstrip()
-            self._draw()
+                self._doing[step] = ""
+
+    def progress(self, step: Step, done: int, total: int) -> None:
+        """How far a step is."""
+        with self._lock:
+            if step in self._doing and total:
+                self._doing[step] = f", {done:,} of {total:,}"
 
     def finished(self, step: Step, summary: str, data: Mapping[str, Any] | None = None) -> None:
         """A candidate is known better; another step is said in a line."""
@@ -62,31 +71,35 @@ class LiveTable(Reporter):
                 row = self._rows.pop(step.subject, {})
                 self._rows[step.subject] = row | dict(data or {}) | {"state": _state(data or {})}
             else:
-                self._doing = ""
-                self.note(f"{step.name:<9} {summary}")
-            self._draw()
+                self._doing.pop(step, None)
+                subject = f"{step.subject}: " if step.subject and step.subject not in summary else ""
+                self.note(f"{step.name:<9} {subject}{summary}")
 
     def note(self, text: str) -> None:
         """A line above the table."""
         if self._live is not None:
             self._live.console.print(f"  {self._screen.clean(text)}", markup=False, highlight=False, soft_wrap=True)
 
-    def _draw(self) -> None:
-        if self._live is not None:
-            self._live.update(self._table())
-
     def _table(self) -> Table:
         from rich import box
         from rich.table import Table
 
         clean = self._screen.clean
-        table = Table(box=box.SIMPLE_HEAD if self._screen.unicode else box.ASCII2, caption=clean(self._doing) or None)
+        with self._lock:
+            rows = {name: dict(row) for name, row in self._rows.items()}
+            doing = [f"{step.name} {step.subject}".rstrip() + how for step, how in self._doing.items()]
+        queued = [name for name, row in rows.items() if row.get("state") == TO_BUILD]
+        for place, name in enumerate(queued):
+            rows[name]["state"] = "building" if place < self._jobs else "waiting"
+        minutes, seconds = divmod(int(time.monotonic() - self._begun), 60)
+        caption = clean(" · ".join([*doing, f"{minutes}:{seconds:02d}"]))
+        table = Table(box=box.SIMPLE_HEAD if self._screen.unicode else box.ASCII2, caption=caption)
         for title, side in (
             ("candidate", "left"), ("n", "right"), ("points lost", "right"), ("size", "right"), ("median", "right"),
             ("", "left"),
         ):  # fmt: skip
             table.add_column(title, justify="right" if side == "right" else "left", no_wrap=True)
-        for name, row in list(self._rows.items())[-ROWS:]:
+        for name, row in list(rows.items())[-ROWS:]:
             table.add_row(*(clean(cell) for cell in (name, *_cells(row))))
         return table
 

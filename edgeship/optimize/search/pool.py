@@ -10,6 +10,11 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 
 
+def workers(count: int | None = None) -> int:
+    """How many processes: `count`, by default one a processor, at most eight, since each may hold a framework."""
+    return count or min(os.cpu_count() or 1, 8)
+
+
 @contextlib.contextmanager
 def processes(count: int | None = None) -> Iterator[Executor]:
     """A pool of processes.
@@ -18,17 +23,15 @@ def processes(count: int | None = None) -> Iterator[Executor]:
     ends them; a framework's child dies with the process that started it (`targets.child`).
 
     Args:
-        count: how many; by default one a processor, at most eight, since each may hold a framework in memory.
+        count: how many; see `workers`.
     """
-    pool = ProcessPoolExecutor(
-        count or min(os.cpu_count() or 1, 8), multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
-    )
+    pool = ProcessPoolExecutor(workers(count), multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
     try:
         yield pool
     except BaseException:
-        workers = list(getattr(pool, "_processes", {}).values())
+        running = list(getattr(pool, "_processes", {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:
+        for worker in running:
             worker.kill()
         raise
     pool.shutdown()

@@ -36,6 +36,7 @@ from edgeship.targets import registry, routes
 from edgeship.targets.scheme import Scheme
 
 STEP = "try"  # the step of a candidate, for reporters that draw a table
+ROUND = "round"  # that of all candidates of a round
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,15 @@ class Search:
         sizes = halving.rounds(len(request.evaluation))
         alive = self._uncalibrated(list(candidates))
         for number, size in enumerate(sizes):
-            outcomes = self._judge(alive, size)
+            if not alive:
+                break
+            step = Step(ROUND, f"{number + 1} of {len(sizes)}")
+            self._reporter.started(step)
+            outcomes = self._judge(alive, size, step)
             alive, gone = halving.survivors(outcomes, request.limits, last=number + 1 == len(sizes))
             self._gone |= {g.candidate: g.why for g in gone}
+            on = f"{len(outcomes)} candidates on {size:,} of {len(request.evaluation):,} samples"
+            self._reporter.finished(step, f"{on}, {len(alive)} go on")
         finalists = [self._last[candidate] for candidate in alive]
         finalists += self._mix(finalists)
         rows = self._time(finalists)
@@ -188,8 +195,8 @@ class Search:
                 self._gone[candidate] = "it needs calibration data, and there is none"
         return [c for c in candidates if c not in self._gone]
 
-    def _judge(self, candidates: Sequence[Candidate], samples: int) -> list[Outcome]:
-        """Build and judge on so many samples; in the order of the candidates."""
+    def _judge(self, candidates: Sequence[Candidate], samples: int, step: Step | None = None) -> list[Outcome]:
+        """Build and judge on so many samples; in the order of the candidates. `step` is told how many are done."""
         jobs: dict[Future[Outcome], Candidate] = {}
         for candidate in candidates:
             job = Job(
@@ -200,10 +207,12 @@ class Search:
             self._reporter.started(Step(STEP, candidate.name))
             jobs[self._executor.submit(work, job)] = candidate
         try:
-            for future in as_completed(jobs):
+            for done, future in enumerate(as_completed(jobs), 1):
                 outcome = future.result()
                 self._last[outcome.candidate] = outcome
                 self._say(outcome)
+                if step is not None:
+                    self._reporter.progress(step, done, len(jobs))
         except BaseException:
             for future in jobs:
                 future.cancel()

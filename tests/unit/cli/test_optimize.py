@@ -13,6 +13,7 @@ import pytest
 
 from edgeship.cli import optimize as command
 from edgeship.cli.options import preparation
+from edgeship.optimize.search.run import Found, Search
 from edgeship.reporter import Reporter
 from edgeship.targets import registry
 from tests.simulators import media
@@ -62,6 +63,18 @@ def test_no_project_is_needed_and_a_fifth_is_held_out(folder: Path) -> None:
     assert "next: edgeship init, then edgeship device add NAME USER@HOST" in again.stderr
     push = "edgeship push m-optimized/m.int8.tflite --precision int8 --evaluation data.npz -l profile=raspberry-pi-5"
     assert f"then: {push}\n" in again.stderr
+
+
+def test_ctrl_c_says_that_what_is_done_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_search: Search) -> Found:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Search, "run", interrupt)
+    error = run_error(
+        "optimize", "m.tflite", "--data", "data.npz", "--profile", "raspberry-pi-5", *LIMITED, exit_code=130
+    )
+    assert error["message"] == "interrupted; what was built, judged or timed is kept"
+    assert error["hint"] == "the same command goes on from there"
 
 
 @pytest.mark.slow
