@@ -154,7 +154,7 @@ def _to_onnx(model: Any, names: list[str], folder: Path) -> None:
 
     function = tf.function(serve, input_signature=signature)
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
-    exported.write(proto, folder / "float.onnx")
+    exported.write(proto, names, folder / "float.onnx")
 
 
 def _answer(model: Any, names: list[str], data: dict[str, feed.Array], stem: Path) -> None:

@@ -9,5 +9,5 @@ EXPORTER = Exporter(
     perform="edgeship.targets.savedmodel.perform",
     formats=("tflite", "onnx"),
     packages={"tensorflow-cpu|tensorflow": "tflite", "tf2onnx": "tflite"},
-    version=1,
+    version=2,
 )

@@ -131,7 +131,7 @@ def _to_onnx(signature: _Signature, folder: Path) -> None:
     import tf2onnx
 
     proto, _ = tf2onnx.convert.from_function(signature.fixed, input_signature=signature.specs, opset=OPSET)
-    exported.write(proto, folder / "float.onnx")
+    exported.write(proto, [spec.name for spec in signature.specs], folder / "float.onnx")
 
 
 def _answer(signature: _Signature, data: Mapping[str, feed.Array], stem: Path) -> None:

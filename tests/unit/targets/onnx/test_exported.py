@@ -32,7 +32,7 @@ def test_erfc_is_spelled_out_in_branches_too(tmp_path: Path) -> None:
         helper.make_node("If", ["positive"], ["y"], then_branch=branch("then", 2.0), else_branch=branch("else", 3.0)),
     ]
     path = save(tmp_path / "m.onnx", nodes, [value("x", (1, 7))], [value("y", (1, 7))], {"zero": np.float32(0)})
-    exported.write(onnx.load(path), path)
+    exported.write(onnx.load(path), ["x"], path)
     onnx.checker.check_model(onnx.load(path))
     x = np.linspace(-3, 3, 7, dtype=np.float32)[None]
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -45,5 +45,18 @@ def test_other_files_are_as_they_were(tmp_path: Path) -> None:
         tmp_path / "m.onnx", [helper.make_node("Erf", ["x"], ["y"])], [value("x", (1, 2))], [value("y", (1, 2))], {}
     )
     before = path.read_bytes()
-    exported.write(onnx.load(path), path)
+    exported.write(onnx.load(path), ["x"], path)
     assert path.read_bytes() == before
+
+
+def test_inputs_that_are_not_the_models_and_that_nothing_reads_are_forgotten(tmp_path: Path) -> None:
+    """The model's own stay, read or not; so does one that a branch alone reads."""
+    inner = helper.make_graph([helper.make_node("Neg", ["deep"], ["then_y"])], "then", [], [value("then_y", (1, 2))])
+    other = helper.make_graph([helper.make_node("Abs", ["x"], ["else_y"])], "else", [], [value("else_y", (1, 2))])
+    inputs = [value("x", (1, 2)), value("idle", (1,)), value("norm/Sub/y:0", (1,)), value("deep", (1, 2))]
+    path = save(
+        tmp_path / "m.onnx", [helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=other)], inputs,
+        [value("y", (1, 2))], {"yes": np.bool_(True)},
+    )  # fmt: skip
+    exported.write(onnx.load(path), ["x", "idle"], path)
+    assert [given.name for given in onnx.load(path).graph.input] == ["x", "idle", "deep"]
