@@ -17,6 +17,7 @@ from edgeship.optimize.search.candidate import Candidate
 from edgeship.optimize.search.evaluate import Limits, Outcome
 
 FIRST = 128  # samples of the first round
+RACE = 24  # samples that a set of layers in float is tried on before all of them
 GROWTH = 4  # times as many in the next
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 MOST_SHARE = 0.5  # of the weights or of the work; with more of both in float the model is no int8 model any more
 ALWAYS = 4  # layers that may be kept in float in a small model too
+BATCH = 2  # sets of a doubled number that are judged at once
 TRIED_WITHOUT = 8  # layers that are tried without, at most; more of them are no few
 
 #: Judges sets of layers kept in float, all at once where that is faster: True where the budget holds.
@@ -49,9 +50,9 @@ def fewest(ranked: Sequence[Part], judge: Judge) -> tuple[str, ...] | None:
     found = _shortest(ranked, judge)
     if found is None or len(found) > TRIED_WITHOUT:
         order = sorted(ranked, key=lambda part: part.place)
-        regions = [_shortest(order, judge, longest_first=True)]
+        regions = [_shortest(order, judge)]
         if found is None and regions[0] is None:
-            regions.append(_shortest(order[::-1], judge, longest_first=True))
+            regions.append(_shortest(order[::-1], judge))
         possible = [parts for parts in (found, *regions) if parts is not None]
         found = min(possible, key=_price, default=None)
     return None if found is None else _without(tuple(part.name for part in found), judge)
@@ -61,10 +62,10 @@ def _price(parts: Sequence[Part]) -> tuple[int, int, int]:
     return sum(p.work for p in parts), sum(p.weights for p in parts), len(parts)
 
 
-def _shortest(order: Sequence[Part], judge: Judge, *, longest_first: bool = False) -> tuple[Part, ...] | None:
+def _shortest(order: Sequence[Part], judge: Judge) -> tuple[Part, ...] | None:
     """The shortest beginning of a list that does: the number by doubling, then by halving the gap.
 
-    With `longest_first` nothing else is tried where the longest that may be kept does not do.
+    The longest that may be kept is judged with the first ones: where it does not do, nothing else is tried.
     """
     most = _allowed(order)
 
@@ -72,13 +73,16 @@ def _shortest(order: Sequence[Part], judge: Judge, *, longest_first: bool = Fals
         sets = [tuple(part.name for part in order[:count]) for count in counts]
         return [count for count, fine in zip(counts, judge(sets), strict=True) if fine]
 
-    if longest_first and most and not good([most]):
-        return None
     counts = _doubling(most)
-    if not (fine := good(counts)):
+    fine = good(sorted({*counts[:2], *counts[-1:]}))
+    if most not in fine:
         return None
+    tried = counts[:2]
+    while len(fine) == 1 and len(tried) < len(counts) - 1:
+        batch = counts[len(tried) : -1][:BATCH]
+        fine, tried = [*good(batch), most], [*tried, *batch]
     high = fine[0]
-    low = max((count for count in counts if count < high), default=0)
+    low = max((count for count in tried if count < high), default=0)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if good([middle]) else (middle, high)

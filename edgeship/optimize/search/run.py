@@ -177,9 +177,9 @@ class Search:
         request = self._request
         step = Step("prepare")
         self._reporter.started(step)
-        sizes = halving.rounds(len(request.evaluation))
+        sizes = {*halving.rounds(len(request.evaluation)), min(halving.RACE, len(request.evaluation))}
         for start in self._starts.values():
-            registry.prepare(start, [request.evaluation.take(n, SEED) for n in sizes], request.folder)
+            registry.prepare(start, [request.evaluation.take(n, SEED) for n in sorted(sizes)], request.folder)
         self._evaluation = store.put(request.evaluation, request.folder)
         self._calibration = None if request.calibration is None else store.put(request.calibration, request.folder)
         data = "none" if request.calibration is None else f"{len(request.calibration):,}"
@@ -286,11 +286,21 @@ class Search:
         )
         return costs
 
+    def _raced(self, candidates: Sequence[Candidate], samples: int) -> list[Outcome]:
+        """Outcomes on all samples, or on the first few where these prove that the budget is broken."""
+        if samples < 2 * halving.RACE:
+            return self._judge(candidates, samples)
+        few = self._judge(candidates, halving.RACE)
+        limit = self._request.limits.max_drop
+        lost = {o.candidate for o in few if o.verdict is None or o.verdict.interval[0] > limit}
+        self._judge([c for c in candidates if c not in lost], samples)
+        return [self._last[candidate] for candidate in candidates]
+
     def _mixed_judge(self, base: Candidate, seen: dict[tuple[str, ...], Outcome], samples: int) -> mixed.Judge:
         def judge(sets: Sequence[tuple[str, ...]]) -> list[bool]:
             new = [keep for keep in sets if keep not in seen]
             made = [base.mixed(keep, "the layers that int8 costs most stay in float") for keep in new]
-            seen.update(zip(new, self._judge(made, samples), strict=True))
+            seen.update(zip(new, self._raced(made, samples), strict=True))
             return [(v := seen[keep].verdict) is not None and self._holds(v) for keep in sets]
 
         return judge
