@@ -71,6 +71,9 @@ def describe(structure: Structure, given: Shapes = MappingProxyType({})) -> dict
             f"it keeps state from one run to the next ({', '.join(state[:3])}{', …' * (len(state) > 3)}): "
             "what it answers depends on what it was asked before"
         )
+    gaps = any(tensor.sparse for subgraph in structure.subgraphs for tensor in subgraph.tensors)
+    if gaps:
+        notes.append("weights are stored without their zeros, which runtimes misread: variants hold them in full")
     check_names(given, [name for name, _ in signature.inputs])
     inputs = [
         _spec(name, _chosen(name, graph.tensors[i], given), batch_may_be_open=True) for name, i in signature.inputs
@@ -88,6 +91,7 @@ def describe(structure: Structure, given: Shapes = MappingProxyType({})) -> dict
             "subgraphs": len(structure.subgraphs), "signature": signature.key if structure.signatures else None,
             "left_in_float": weights.largest_floats, "float16_share": weights.half_share,
             "state": state,
+            **({"sparse": True} if gaps else {}),
             **({"shapes": {name: list(shape) for name, shape in given.items()}} if given else {}),
         },
     }  # fmt: skip

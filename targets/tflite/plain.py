@@ -18,7 +18,8 @@ PERFORM = "edgeship.targets.tflite.perform"
 
 def steps(source: ModelFacts) -> Sequence[Mapping[str, Any]]:
     """What a recipe says of taking the file as it is."""
-    return (*shapes.steps(source), *([{"do": "fix-shapes", "batch": 1}] if _moving(source) else []))
+    whole = [{"do": "write-out", "what": "sparse weights"}] if source.details.get("sparse") else []
+    return (*shapes.steps(source), *whole, *([{"do": "fix-shapes", "batch": 1}] if _moving(source) else []))
 
 
 def _moving(source: ModelFacts) -> bool:

@@ -5,7 +5,7 @@ wrong, and says nothing:
 
 * A signature where there is none: the tensors' own names.
 * Unique names of tensors: operators go by the names of what they write, over all subgraphs.
-* Weights that are float16, or int8 to save bytes, become float32 again; so do sparse ones.
+* Weights that are float16, or int8 to save bytes, become float32 again; sparse ones are whole already (`sparse`).
 * A product with a constant matrix (BATCH_MATMUL, as converters from ONNX write it) becomes FULLY_CONNECTED, which has a
   scale for each row.
 * Constants that are handed to the branches of an IF become constants of the branches: what comes in as an argument is
@@ -136,7 +136,7 @@ def _decoded(structure: Structure) -> dict[int, list[int]]:
 
 
 def _hybrid(structure: Structure) -> list[Place]:
-    """(subgraph, tensor) of sparse weights and of int8 weights that operators on float activations read as they are."""
+    """(subgraph, tensor) of int8 weights that operators on float activations read as they are."""
     out: list[Place] = []
     for number, graph in enumerate(structure.subgraphs):
         readers: defaultdict[int, list[Operator]] = defaultdict(list)
@@ -144,16 +144,9 @@ def _hybrid(structure: Structure) -> list[Place]:
             for index in operator.inputs:
                 readers[index].append(operator)
         for index, tensor in enumerate(graph.tensors):
-            if not tensor.constant:
+            if not (tensor.constant and tensor.dtype in ("int8", "uint8", "int4") and tensor.scales):
                 continue
-            if tensor.dtype in ("int8", "uint8", "int4") and tensor.scales:
-                if readers[index] and all(_on_floats(structure, graph, operator) for operator in readers[index]):
-                    out.append((number, index))
-            elif (
-                tensor.sparse
-                and tensor.dtype in ("float32", "float16")
-                and not any(structure.codes[operator.code][0] == _DENSIFY for operator in readers[index])
-            ):
+            if readers[index] and all(_on_floats(structure, graph, operator) for operator in readers[index]):
                 out.append((number, index))
     return out
 

@@ -1,4 +1,4 @@
-"""What a TFLite file must be before an engine that binds its memory once can run it: fixed shapes, no state."""
+"""What a TFLite file must be before an engine that binds its memory once can run it: fixed shapes, no state, no gap."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from edgeship.targets.tflite.inspect import stateful
 from edgeship.targets.tflite.loops import updated
 from edgeship.targets.tflite.reader import read
 from edgeship.targets.tflite.shapes import close
+from edgeship.targets.tflite.sparse import dense
 from edgeship.targets.tflite.unroll import unrolled
 
 
@@ -21,7 +22,7 @@ def runnable(data: bytes) -> tuple[bytes, int, list[str]]:
         InputError: damaged, or more than its batch is open.
         ConversionError: it keeps state, or the interpreter cannot run it.
     """
-    data, fixed = close(data)
+    data, fixed = close(dense(data))
     data = updated(freeze(data))
     kept = stateful(read(data))
     data = unrolled(data)

@@ -26,12 +26,7 @@ def constant(model: Any, tensor: Any) -> Array:
     Raises:
         ConversionError: it is stored in a way that is not known.
     """
-    name = tensor.name.decode("utf-8", "replace")
-    if tensor.type not in _NUMBERS:
-        raise ConversionError(f"the weights {name!r} are stored as type {tensor.type}, which is not known")
-    raw = np.frombuffer(bytes(model.buffers[tensor.buffer].data), _NUMBERS[tensor.type])
-    shape = [int(d) for d in tensor.shape] if tensor.shape is not None else []
-    values = raw.reshape(shape) if tensor.sparsity is None else _dense(tensor.sparsity, raw, shape, name)
+    values = written_out(model, tensor)
     parameters = tensor.quantization
     if parameters is None or parameters.scale is None or not len(parameters.scale):
         return values.astype(np.float32)
@@ -45,8 +40,25 @@ def constant(model: Any, tensor: Any) -> Array:
     return out
 
 
-def _dense(sparsity: Any, raw: Array, shape: list[int], name: str) -> Array:
-    """A sparse tensor with its zeros.
+def written_out(model: Any, tensor: Any) -> Array:
+    """Values of a constant as they are stored, with those that a sparse one leaves out.
+
+    Args and errors as of `constant`. What is left out stands for 0, which is the zero point of a quantized tensor.
+    """
+    name = tensor.name.decode("utf-8", "replace")
+    if tensor.type not in _NUMBERS:
+        raise ConversionError(f"the weights {name!r} are stored as type {tensor.type}, which is not known")
+    raw = np.frombuffer(bytes(model.buffers[tensor.buffer].data), _NUMBERS[tensor.type])
+    shape = [int(d) for d in tensor.shape] if tensor.shape is not None else []
+    if tensor.sparsity is None:
+        return raw.reshape(shape)
+    zeros = None if tensor.quantization is None else tensor.quantization.zeroPoint
+    empty = int(zeros[0]) if zeros is not None and len(zeros) else 0
+    return _dense(tensor.sparsity, raw, shape, name, empty)
+
+
+def _dense(sparsity: Any, raw: Array, shape: list[int], name: str, empty: int) -> Array:
+    """A sparse tensor with what it leaves out, which is `empty`.
 
     The format (SparsityParameters of the schema): dimensions in `traversalOrder`, first those of the tensor, each
     divided by its block, then those of a block; each stored densely or as compressed rows (segments and indices).
@@ -87,6 +99,6 @@ def _dense(sparsity: Any, raw: Array, shape: list[int], name: str) -> Array:
         full[:, axis] = full[:, axis] * block[axis] + coordinates[:, len(shape) + i]
     if (full >= np.asarray(shape)).any() or (full < 0).any():
         raise ConversionError(f"the sparse weights {name!r} reach beyond their shape")
-    out = np.zeros(shape, raw.dtype)
+    out = np.full(shape, empty, raw.dtype)
     out[tuple(full.T)] = raw[places]
     return out

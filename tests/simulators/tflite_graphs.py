@@ -5,7 +5,10 @@
     detector(path)    x [1, 12] -> boxes in the hundreds and scores of 0 to 1, concatenated to [1, 12]
     tokens(path)      ids int32 [1, 5] -> table of 40 × 8 -> dense
     uneven(path)      x [1, 12] -> loud, quiet, last [1, 4]: int8 destroys what `loud` writes
+    sparse(path)      mlp, the weights of dense_b stored as compressed rows
     matmul(path)      x [1, 6, 8] -> BATCH_MATMUL with a constant -> ADD
+    stacked(path)     x [1, 2, 6, 8] -> BATCH_MATMUL with a constant for each of the two, which no dense layer is
+    conv3d(path)      x [1, 4, 4, 4, 2] -> CONV_3D, which the quantizer does not take
     handed(path)      branches whose weights are constants of the main graph that the IF hands on
     shaped(path)      x [1, 12] -> RESHAPE by numbers that SHAPE and PACK work out -> dense
     tapped(path)      x [1, 12] -> dense, an output that ELU reads too -> dense
@@ -171,6 +174,32 @@ def mlp(path: Path, *, signature: bool = True, name: str = "dense") -> Path:
     b = g.dense(f"{name}_b", a, _weights(rng, 16, 16), relu=True)
     c = g.dense(f"{name}_c", b, _weights(rng, 4, 16))
     return file.write(path, [([x], [c])], signature=signature)
+
+
+def sparse(path: Path) -> Path:
+    """`mlp` with three of four weights of dense_b 0 and left out, as converters store pruned weights."""
+    schema: Any = File().schema
+    model = schema.ModelT.InitFromPackedBuf(bytearray(mlp(path).read_bytes()), 0)
+    (tensor,) = (t for t in model.subgraphs[0].tensors if t.name == b"dense_b/weights")
+    values = np.frombuffer(model.buffers[tensor.buffer].data.tobytes(), "<f4").reshape(16, 16).copy()
+    values[np.abs(values) < np.quantile(np.abs(values), 0.75)] = 0
+    tensor.sparsity = schema.SparsityParametersT()
+    tensor.sparsity.traversalOrder = [0, 1]
+    whole, rows = schema.DimensionMetadataT(), schema.DimensionMetadataT()
+    whole.format, whole.denseSize = schema.DimensionType.DENSE, 16
+    rows.format = schema.DimensionType.SPARSE_CSR
+    segments = np.concatenate([[0], np.cumsum((values != 0).sum(axis=1))])
+    for name, vector in (("Segments", segments), ("Indices", np.nonzero(values)[1])):
+        made = schema.Int32VectorT()
+        made.values = vector.tolist()
+        setattr(rows, f"array{name}", made)
+        setattr(rows, f"array{name}Type", schema.SparseIndexVector.Int32Vector)
+    tensor.sparsity.dimMetadata = [whole, rows]
+    model.buffers[tensor.buffer].data = np.frombuffer(values[values != 0].tobytes(), np.uint8)
+    builder = schema.flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return path
 
 
 UNEVEN = 3000.0
@@ -401,4 +430,28 @@ def matmul(path: Path) -> Path:
     g.operator("BATCH_MATMUL", [x, w], [product], "BatchMatMul")
     bias, out = g.tensor("bias", (10,), rng.normal(size=10)), g.tensor("out", (1, 6, 10))
     g.operator("ADD", [product, bias], [out], "Add")
+    return file.write(path, [([x], [out])])
+
+
+def stacked(path: Path) -> Path:
+    """A product with two constant matrices, one for each row of a batch, of columns that differ in size."""
+    rng, file = np.random.default_rng(6), File()
+    g = file.graph()
+    x = g.tensor("x", (1, 2, 6, 8))
+    weights = rng.normal(size=(1, 2, 8, 10)) * np.geomspace(0.05, 1, 10) / np.sqrt(8)
+    w = g.tensor("w", (1, 2, 8, 10), weights.astype(np.float32))
+    out = g.tensor("out", (1, 2, 6, 10))
+    g.operator("BATCH_MATMUL", [x, w], [out], "BatchMatMul")
+    return file.write(path, [([x], [out])])
+
+
+def conv3d(path: Path) -> Path:
+    """A convolution in three dimensions."""
+    rng, file = np.random.default_rng(8), File()
+    g = file.graph()
+    x, out = g.tensor("x", (1, 4, 4, 4, 2)), g.tensor("out", (1, 4, 4, 4, 8))
+    w = g.tensor("w", (3, 3, 3, 2, 8), (rng.normal(size=(3, 3, 3, 2, 8)) / 8).astype(np.float32))
+    bias = g.tensor("bias", (8,), np.zeros(8, np.float32))
+    ones = dict.fromkeys([f"stride{d}" for d in "DHW"] + [f"dilation{d}Factor" for d in "DHW"], 1)
+    g.operator("CONV_3D", [x, w, bias], [out], "Conv3D", padding=0, **ones)
     return file.write(path, [([x], [out])])

@@ -12,10 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeship.dataset import Dataset
-from edgeship.errors import InputError, UsageError
+from edgeship.errors import ConversionError, InputError, UsageError
 from edgeship.reporter import Reporter
 from edgeship.targets import answers, child, registry
 from edgeship.targets.base import Variant
+from edgeship.targets.onnx import prepare
+from edgeship.targets.onnx.graph import shapes
 from edgeship.targets.scheme import RANGES, Scheme
 from tests.simulators import inline
 from tests.simulators import onnx_graphs as graphs
@@ -195,6 +197,17 @@ def test_recurrent_layers_have_int8_weights(tmp_path: Path, kind: str, precision
         assert any("int8 weights, computed in float" in note for note in variant.notes)
 
 
+@pytest.mark.parametrize("precision", ["dynamic", "int8-weights", "int8"])
+def test_a_file_whose_weights_stay_in_float_is_never_called_int8(tmp_path: Path, precision: str) -> None:
+    node = onnx.helper.make_node("Einsum", ["x", "w"], ["y"], equation="bi,io->bo")
+    path = graphs.save(
+        tmp_path / "m.onnx", [node], [graphs.value("x", (1, 12))], [graphs.value("y", (1, 5))],
+        {"w": graphs.weights((12, 5))},
+    )  # fmt: skip
+    with pytest.raises(ConversionError, match=r"only 0% of the weights became int8.*left as they were: w"):
+        build(path, graphs.data("x", (12,)), precision)
+
+
 @pytest.mark.parametrize("precision", ["float32", "int8", "int8-weights", "dynamic", "int16x8"])
 def test_branches_are_quantized_one_by_one(tmp_path: Path, precision: str) -> None:
     path, data = graphs.branched(tmp_path / "m.onnx"), graphs.data("x", (12,), 30)
@@ -202,6 +215,10 @@ def test_branches_are_quantized_one_by_one(tmp_path: Path, precision: str) -> No
     variant = build(path, data, precision)
     assert variant.int8_share == (precision != "float32")
     assert quality(variant, path, data) > 20
+    if precision == "dynamic":
+        (branch,) = [node for node in nodes(variant) if node.op_type == "If"]
+        inner = [{node.op_type for node in attribute.g.node} for attribute in branch.attribute]
+        assert all("MatMulInteger" in kinds for kinds in inner)
 
 
 def test_the_condition_of_a_branch_reads_the_input_as_it_is(tmp_path: Path) -> None:
@@ -226,6 +243,21 @@ def test_shapes_are_those_of_a_run(tmp_path: Path) -> None:
         variant = build(path, data, precision)
         assert [spec.shape for spec in variant.outputs] == [(4, 1, 3)]
         assert quality(variant, path, data) > 20
+
+
+def test_no_rank_is_unknown_and_no_declared_shape_is_believed(tmp_path: Path) -> None:
+    """A Concat of parts without a rank, and a shape inside that is not the true one, break quantizers and onnx2tf."""
+    path = graphs.untruthful(tmp_path / "m.onnx")
+    model = graphs.load(path)
+    model.graph.value_info.append(graphs.value("h", (20, 1, 6)))
+    path.write_bytes(model.SerializeToString())
+    prepare.perform({"path": str(path), "from": "float32", "prepare": True}, tmp_path)
+    made = graphs.load(tmp_path / prepare.FILE)
+    known = {name: shape for name, (_, shape) in shapes(made).items()}
+    written = [name for node in made.graph.node for name in node.output]
+    assert {name: known.get(name) for name in written if known.get(name) is None} == {}
+    assert known["h"] == (1, 6)
+    assert known["y"] == (4, 1, 3)
 
 
 def test_a_shared_bias_is_copied_under_a_free_name(tmp_path: Path) -> None:

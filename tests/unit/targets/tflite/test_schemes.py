@@ -12,13 +12,14 @@ from edgeship.errors import ConversionError, UsageError
 from edgeship.reporter import Reporter
 from edgeship.targets import answers, registry
 from edgeship.targets.base import Variant
-from edgeship.targets.scheme import Scheme
+from edgeship.targets.scheme import PRECISIONS, Scheme
 from edgeship.targets.tflite.layers import layers, source_name
 from edgeship.targets.tflite.reader import Structure, Tensor, read
 from tests.simulators import inline
 from tests.simulators.tflite_graphs import (
     Float,
     branches,
+    conv3d,
     detector,
     divided,
     handed,
@@ -28,6 +29,8 @@ from tests.simulators.tflite_graphs import (
     recurrent,
     samples,
     shaped,
+    sparse,
+    stacked,
     tapped,
     tokens,
 )  # fmt: skip
@@ -211,6 +214,48 @@ def test_a_product_with_a_constant_is_right(tmp_path: Path, precision: str) -> N
     variant = build(path, Scheme(precision), data)
     assert error(path, variant, data) < 0.03
     assert TFLITE.inspect(variant.path).operators.get("FULLY_CONNECTED") == 1
+
+
+@pytest.mark.parametrize("precision", ["int8", "int16x8"])
+def test_a_product_with_stacked_constants_is_right_with_one_scale(tmp_path: Path, precision: str) -> None:
+    """No dense layer can be made of it; its kernel reads one scale for the constant and applies it to all columns."""
+    path = stacked(tmp_path / "m.tflite")
+    data = Dataset({"x": np.random.default_rng(0).normal(size=(64, 1, 2, 6, 8)).astype(np.float32)})
+    variant = build(path, Scheme(precision), data)
+    assert error(path, variant, data) < 0.05
+    assert TFLITE.inspect(variant.path).operators.get("BATCH_MATMUL") == 1
+    assert variant.int8_share == 1.0
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_sparse_weights_are_written_out_and_shrink_like_others(tmp_path: Path, precision: str) -> None:
+    """The quantizer leaves them as they are and says nothing; XNNPACK answers NaN, in float too."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    path, data = sparse(tmp_path / "m.tflite"), samples(64)
+    facts = TFLITE.inspect(path)
+    assert any("stored without their zeros" in note for note in facts.notes)
+    reference = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    reference.allocate_tensors()
+    right = []
+    for sample in data.inputs["x"]:
+        reference.set_tensor(reference.get_input_details()[0]["index"], sample)
+        reference.invoke()
+        right.append(reference.get_tensor(reference.get_output_details()[0]["index"]))
+    variant = build(path, Scheme(precision), data)
+    wanted, got = compared(path, variant, data)
+    assert np.abs(wanted - np.stack(right)).max() < 1e-5
+    assert np.abs(wanted - got).max() < 0.06 * np.abs(wanted).max()
+    assert variant.int8_share == (0.0 if precision.startswith("float") else 1.0)
+    assert variant.recipe.steps[0] == {"do": "write-out", "what": "sparse weights"}
+
+
+@pytest.mark.parametrize("precision", ["dynamic", "int8-weights", "int8"])
+def test_a_file_whose_weights_stay_in_float_is_never_called_int8(tmp_path: Path, precision: str) -> None:
+    path = conv3d(tmp_path / "m.tflite")
+    data = Dataset({"x": np.random.default_rng(0).normal(size=(8, 1, 4, 4, 4, 2)).astype(np.float32)})
+    with pytest.raises(ConversionError, match=r"only 0% of the weights became int8.*left as they were: w"):
+        build(path, Scheme(precision), data)
 
 
 @pytest.mark.parametrize("precision", ["float16", "dynamic", "int8"])

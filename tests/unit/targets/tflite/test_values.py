@@ -57,6 +57,14 @@ def test_compressed_rows() -> None:
     assert np.array_equal(read(wanted[wanted != 0], FLOAT32, [3, 4], sparsity=sparsity), wanted)
 
 
+def test_what_a_quantized_tensor_leaves_out_is_its_zero_point() -> None:
+    q = np.array([[3, 7], [3, 9]], np.uint8)
+    sparsity = SimpleNamespace(traversalOrder=[0, 1], blockMap=None, dimMetadata=[dense(2), rows([0, 1, 2], [1, 1])])
+    quantization = SimpleNamespace(scale=[0.5], zeroPoint=[3], quantizedDimension=0)
+    raw = np.array([7, 9], np.uint8)
+    assert np.array_equal(read(raw, 3, [2, 2], sparsity=sparsity, quantization=quantization), (q - 3.0) * 0.5)
+
+
 def test_blocks() -> None:
     """4 × 4 in blocks of 2 × 2, of which the upper left and the lower right hold something."""
     wanted = np.array([[1, 2, 0, 0], [3, 4, 0, 0], [0, 0, 5, 6], [0, 0, 7, 8]], np.float32)
