@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgeship.optimize.drops import ANYTHING, F1, FEW, Drop, Means, Pooled, RightWrong, f1, percentiles
 
@@ -71,6 +72,35 @@ def test_resamples_without_a_value_are_left_out_until_they_are_too_many() -> Non
     assert percentiles(drawn, 50) != ANYTHING
     drawn[:20] = np.nan
     assert percentiles(drawn, 50) == ANYTHING
+
+
+def test_resamples_of_a_part_are_drawn_from_that_part() -> None:
+    """Of a slice in the second half of the data, nothing of the first half may be looked at."""
+    seen: list[int] = []
+
+    def statistic(at: NDArray[np.intp]) -> tuple[float, float]:
+        seen.extend(at.tolist())
+        return 0.5, 0.5
+
+    at = np.arange(60, 80)
+    Pooled(statistic).drop(at)
+    assert set(seen) == set(at.tolist())
+
+
+def test_intervals_are_widened_by_what_resamples_vary_less_than_samples() -> None:
+    drawn = np.linspace(-1, 3, 4001)
+    low, high = percentiles(drawn, 5)
+    wide = np.sqrt(5 / 4)
+    assert (low, high) == pytest.approx((1 - 1.9 * wide, 1 + 1.9 * wide))
+
+
+@pytest.mark.parametrize(
+    ("samples", "limit", "few"), [(10, 10.0, False), (10, 9.9, True), (19, 5.0, True), (20, 1.0, False)]
+)
+def test_how_many_are_few(samples: int, limit: float, few: bool) -> None:
+    """Fewer than 20 where one of them is more than the limit; of a figure, fewer than 20 always."""
+    assert Drop(1, 1, 0, (-1, 1), samples, (0, 0)).few(limit) is few
+    assert Drop(1, 1, 0, (-1, 1), samples).few(limit) is (samples < FEW)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +11,17 @@ from numpy.typing import NDArray
 
 from edgeship.dataset import Dataset
 from edgeship.errors import GateError
+from edgeship.model import ModelFacts
 from edgeship.optimize import gate
 from edgeship.optimize.gate import GateVerdict, judge
+from edgeship.optimize.parts import PartError
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets import registry
 from edgeship.targets.scheme import Scheme
 from tests.simulators import inline
 from tests.simulators.models import SHAPE, samples, source, tiny_onnx, tiny_tflite
+from tests.simulators.searched import candidate, variant
 
 Array = NDArray[np.float32]
 
@@ -217,6 +221,124 @@ def test_one_sample_can_be_judged() -> None:
     wanted = classifier(1)
     assert verdict_on(wanted, round_to(wanted, 1 / 256, zero=-128)).passed
     assert not verdict_on(wanted, np.roll(wanted, 1, axis=2)).passed
+
+
+# ── the limits, one by one ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def part(**changes: Any) -> PartError:
+    """A part that is as good as int8 makes it, but for `changes`."""
+    good: dict[str, Any] = {
+        "output": "out", "part": "column 0", "axis": "column", "elements": 1, "low": 0.0, "high": 10.0, "unit": False,
+        "loud": 10.0, "cosine": 0.99, "sqnr_db": 20.0, "centred": 0.95, "varies": 0.3, "rms": 0.05, "worst": 0.3,
+        "broken": 0, "constant": False,
+    }  # fmt: skip
+    return PartError(**good | changes)
+
+
+UNIT: dict[str, Any] = {"unit": True, "high": 1.0, "loud": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "words"),
+    [
+        ({}, {}, None),
+        # agreement counts from five clear samples on
+        ({"clear": 0.79, "clear_samples": 5}, {}, "the highest score is the source's in 79% of 5 clear samples"),
+        ({"clear": 0.80, "clear_samples": 5}, {}, None),
+        ({"clear": 0.0, "clear_samples": 4}, {}, None),
+        # a class that the samples do not show is judged in the range of the loudest
+        ({**UNIT, "high": 0.049, "sqnr_db": -20.0, "worst": 10.0}, {"loudest": 1.0}, None),
+        ({**UNIT, "high": 0.049, "sqnr_db": 50.0, "worst": 10.3}, {"loudest": 1.0}, "off by up to 50% of its range"),
+        ({**UNIT, "high": 0.051, "sqnr_db": -20.0, "worst": 10.0}, {"loudest": 1.0}, "SQNR"),
+        ({"high": 0.049, "sqnr_db": -20.0, "worst": 10.0}, {"loudest": 1.0}, "SQNR"),
+        # eight integer steps a part, but for the step that shares cannot be without
+        ({"high": 0.8}, {"scale": 0.101}, "one integer step of this output is 0.101"),
+        ({"high": 0.8}, {"scale": 0.1}, None),
+        ({"high": 0.8, "varies": 0.0}, {"scale": 0.4}, None),
+        ({**UNIT, "high": 0.02}, {"scale": 1 / 256}, None),
+        ({**UNIT, "high": 0.02}, {"scale": 1 / 255}, "one integer step"),
+        # small errors are nobody's fault, a large one is, however small its mean
+        ({"rms": 1 / 64, "worst": 0.25, "sqnr_db": -5.0}, {}, None),
+        ({"rms": 1 / 64, "worst": 0.26, "sqnr_db": -5.0}, {}, "SQNR"),
+        ({"rms": 1 / 63, "worst": 0.25, "sqnr_db": -5.0}, {}, "SQNR"),
+        ({**UNIT, "high": 0.1, "rms": 0.039, "worst": 0.117, "sqnr_db": -5.0}, {}, None),
+        ({**UNIT, "high": 0.1, "rms": 0.040, "worst": 0.117, "sqnr_db": -5.0}, {}, "SQNR"),
+        # blind, lost in noise, or about other samples
+        ({"constant": True, "varies": 0.016}, {}, "it answers the same whatever the sample"),
+        ({"constant": True, "varies": 0.015}, {}, None),
+        ({"sqnr_db": 11.9}, {}, "SQNR 11.9 dB, at least 12 are wanted"),
+        ({"sqnr_db": 12.0}, {}, None),
+        ({"centred": 0.79, "varies": 0.06}, {}, "cosine 0.790 after the mean is removed (0.9900 with it)"),
+        ({"centred": 0.80, "varies": 0.06}, {}, None),
+        ({"centred": 0.0, "varies": 0.03}, {}, None),
+        ({"broken": 1, "rms": 0.0, "worst": 0.0}, {}, "1 numbers are NaN or infinite"),
+    ],
+)  # fmt: skip
+def test_each_limit_of_a_quantization_is_where_it_says(
+    changes: dict[str, Any], more: dict[str, float], words: str | None
+) -> None:
+    found = gate._complaint(part(**changes), gate.QUANTIZATION, **more)
+    assert (found is None) == (words is None)
+    assert words is None or found is None or found.words.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sqnr_db": 60.0, "centred": 1.0, "worst": 0.05, "rms": 0.002}, None),
+        ({"sqnr_db": 60.0, "centred": 1.0, "worst": 0.051, "rms": 0.002}, "off by up to 5%"),
+        ({"sqnr_db": 39.9, "centred": 1.0, "worst": 0.02}, "SQNR"),
+        ({"sqnr_db": 60.0, "centred": 0.9989, "worst": 0.02}, "cosine"),
+        # beside boxes in the hundreds float32 has no digits for what is a millionth of them
+        ({"high": 1e-4, "loud": 100.0, "rms": 0.9, "worst": 2.9, "sqnr_db": -5.0}, None),
+        ({"high": 1e-4, "loud": 10.0, "rms": 0.9, "worst": 2.9, "sqnr_db": -5.0}, "off by up to"),
+    ],
+)
+def test_each_limit_of_a_conversion_is_where_it_says(changes: dict[str, Any], words: str | None) -> None:
+    found = gate._complaint(part(**changes), gate.CONVERSION)
+    assert (found is None) == (words is None)
+    assert words is None or found is None or found.words.startswith(words)
+
+
+def test_one_lost_column_is_forgiven_of_features_and_of_pictures_alone() -> None:
+    rng = np.random.default_rng(9)
+    picture = np.zeros((20, 1, 64, 64), np.float32)
+    picture[:, :, 8:24, 10:30] = 1.0
+    picture[3, 0, 2, 60] = 0.9
+    lost = picture.copy()
+    lost[3, 0, 2, 60] = 0.0
+    assert verdict_on(picture, lost).passed
+    table = np.concatenate([rng.uniform(0, 320, (20, 1, 100, 4)), rng.uniform(0, 1, (20, 1, 100, 96))], axis=-1)
+    wanted = table.astype(np.float32)
+    given = wanted.copy()
+    given[..., 50] = 0.5
+    verdict = verdict_on(wanted, given)
+    assert not verdict.passed
+    assert {e.part for e in verdict.worst} == {"column 50"}
+
+
+def test_a_number_that_is_none_is_named_by_its_part_among_features_too() -> None:
+    wanted = np.random.default_rng(7).normal(0, 3, (100, 1, 256)).astype(np.float32)
+    given = wanted.copy()
+    given[5, 0, 17] = np.inf
+    verdict = verdict_on(wanted, given)
+    assert not verdict.passed
+    assert [e.part for e in verdict.worst] == ["", "column 17"]
+
+
+@pytest.mark.parametrize(
+    ("source_is", "variant_is", "kind"),
+    [
+        ("float32", "float32", "conversion"), ("float32", "float16", "conversion"), ("int8", "int8", "conversion"),
+        ("dynamic", "dynamic", "conversion"), ("float32", "dynamic", "quantization"),
+        ("float32", "int8-weights", "quantization"), ("float32", "int8", "quantization"),
+        ("float32", "int16x8", "quantization"), ("dynamic", "int8", "quantization"),
+    ],
+)  # fmt: skip
+def test_limits_are_tight_where_nothing_was_rounded(source_is: str, variant_is: str, kind: str) -> None:
+    facts = ModelFacts(Path("m"), "tflite", "ab" * 32, 100, source_is, (), (), {}, 5)
+    assert gate.kind_of(facts, variant(candidate(f"tflite {variant_is}"))) == kind
 
 
 # ── conversion ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -27,7 +27,7 @@ def one(wanted: Array, given: Array, part: str = "") -> PartError:
 @pytest.fixture
 def pair() -> tuple[Array, Array]:
     rng = np.random.default_rng(0)
-    wanted = rng.normal(3, 1, (40, 1, 6)).astype(np.float32)
+    wanted = rng.normal(6, 1, (40, 1, 6)).astype(np.float32)
     return wanted, wanted + rng.normal(0, 0.1, wanted.shape).astype(np.float32)
 
 
@@ -40,6 +40,9 @@ def test_the_figures_are_those_of_their_definitions(pair: tuple[Array, Array]) -
     ec, gc = e - e.mean(axis=0), g - g.mean(axis=0)
     assert found.centred == pytest.approx((ec * gc).sum() / np.sqrt((ec * ec).sum() * (gc * gc).sum()), abs=1e-9)
     span = max(e.max(), 0) - min(e.min(), 0)
+    assert e.min() > 0, "the span reaches down to 0, which a quantizer must represent"
+    assert found.span == pytest.approx(span)
+    assert found.range == pytest.approx(e.max() - e.min())
     assert found.worst == pytest.approx(np.abs(e - g).max() / span)
     assert found.rms == pytest.approx(np.sqrt(((e - g) ** 2).mean()) / span)
     assert found.varies == pytest.approx(np.sqrt((ec * ec).mean()) / span)
@@ -120,6 +123,38 @@ def test_a_variant_that_always_answers_the_same_is_constant(pair: tuple[Array, A
     still = one(mean, mean)
     assert not still.constant
     assert still.centred is None
+
+
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [([0.0, 1.0], True), ([-0.00009, 1.00009], True), ([-0.5, 1.0], False), ([0.0, 1.5], False), ([0.2, 0.4], True)],
+)
+def test_shares_lie_within_0_and_1(values: list[float], unit: bool) -> None:
+    wanted = np.array(values, np.float32)[:, None]
+    assert one(wanted, wanted).unit is unit
+
+
+def test_a_sample_is_clear_where_the_highest_leads_the_second() -> None:
+    wanted = np.array([[[0.52, 0.48, 0.0]], [[0.7, 0.2, 0.1]], [[0.1, 0.8, 0.1]]], np.float32)
+    found = one(wanted, wanted[:, :, [1, 0, 2]])
+    assert (found.agreement, found.clear, found.clear_samples) == (0.0, 0.0, 2)
+    given = wanted.copy()
+    given[1, 0, 0] = np.nan  # where its highest stands
+    assert one(wanted, given).agreement == pytest.approx(2 / 3)
+    table = np.random.default_rng(0).random((4, 1, 2, 3)).astype(np.float32)
+    assert one(table, table).agreement is None, "a table has no one highest place"
+
+
+def test_the_last_digit_of_float32_is_no_variation() -> None:
+    steady = np.full((50, 1), 16777215, np.float32)
+    steady[::2] += 1
+    assert one(steady, steady).centred is None
+    moving = np.random.default_rng(0).normal(5, 1, (50, 1)).astype(np.float32)
+    nearly = np.full((50, 1), 5, np.float32)
+    nearly[::2] = np.nextafter(np.float32(5), np.float32(6))
+    found = one(moving, nearly)
+    assert found.constant
+    assert found.centred == 0.0
 
 
 def test_one_sample_tells_nothing_about_what_varies() -> None:
