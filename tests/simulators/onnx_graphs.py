@@ -176,6 +176,26 @@ def untruthful(path: Path) -> Path:
     return save(path, nodes, [value("x", (1, 12))], [value("y", (1, 3))], held)
 
 
+def rankless(path: Path) -> Path:
+    """A Concat of parts that come by a Reshape to numbers that only a run tells: their rank cannot be inferred."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["h"], transB=1),
+        helper.make_node("Mul", ["h", "h"], ["squares"]),
+        helper.make_node("Greater", ["squares", "less"], ["true"]),
+        helper.make_node("NonZero", ["true"], ["places"]),
+        helper.make_node("Gather", ["places", "second"], ["counted"], axis=0),
+        helper.make_node("Slice", ["counted", "one", "four"], ["numbers"]),
+        helper.make_node("Reshape", ["h", "numbers"], ["a"]),
+        helper.make_node("Sigmoid", ["a"], ["b"]),
+        helper.make_node("Concat", ["a", "b"], ["y"], axis=0),
+    ]
+    held: dict[str, Array] = {
+        "w": weights((6, 12), 1), "less": np.float32(-1), "second": np.int64(1), "one": np.array([1]),
+        "four": np.array([4]),
+    }  # fmt: skip
+    return save(path, nodes, [value("x", (1, 12))], [value("y", None)], held)
+
+
 def shared_bias(path: Path) -> Path:
     """Two convolutions share the bias `b`, and a tensor has the name that ONNX Runtime would give to its copy."""
     nodes = [

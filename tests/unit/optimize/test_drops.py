@@ -148,6 +148,17 @@ def test_samples_that_do_not_differ_are_no_proof_that_none_does() -> None:
     assert F1(truth, truth.astype(np.intp), other).drop(all_of(n)).interval[0] > 5.0
 
 
+def test_f1_of_a_class_is_no_surer_than_its_samples_allow() -> None:
+    """Thirty samples of a class that both models answer rightly leave as much open as thirty right answers."""
+    truth = np.repeat(np.array([0, 1], np.int32), [170, 30])
+    same = F1(truth, truth.astype(np.intp), truth.astype(np.intp))
+    thirty = RightWrong(np.ones(30, bool), np.ones(30, bool)).drop(all_of(30)).interval
+    drop = same.of_class(1, truth)
+    assert drop is not None
+    assert drop.interval == pytest.approx(thirty)
+    assert not drop.proves(5.0)
+
+
 def test_needed_is_about_the_number_that_proves_it() -> None:
     rng = np.random.default_rng(5)
     worse = rng.normal(0.005, 0.05, 4000)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeship.dataset import Dataset
 from edgeship.errors import InputError, UsageError
-from edgeship.optimize import quality
+from edgeship.optimize import paired, quality
 from edgeship.optimize.agreement import agreeing
 from edgeship.optimize.quality import Verdict, judge, signed
 from edgeship.reporter import Reporter
@@ -102,6 +102,15 @@ def test_between_it_passes_and_says_how_many_samples_would_prove_it() -> None:
     at_limit = verdict_of(lost=10)
     assert at_limit.needs_n is None
     assert at_limit.summary.endswith("not proven: at the limit")
+
+
+def test_what_one_class_needs_is_told_in_samples_of_all() -> None:
+    """A tenth of the samples is of each class: to have more of one, all of them must grow."""
+    verdict = verdict_of(lost=10, n=1000, budget=Budget(5.0, 4.0))
+    assert (verdict.passed, verdict.proven) == (True, False)
+    one = paired.needed(1, 0, 100, 0.04)
+    assert one is not None
+    assert verdict.needs_n == 10 * one
 
 
 def test_one_lost_class_fails_though_the_whole_holds() -> None:

@@ -74,7 +74,8 @@ def _turned() -> tuple[list[list[str]], list[list[str]]]:
 def test_a_model_arrives_with_its_own_names_and_shapes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts: ModelFacts
 ) -> None:
-    stand_in(tmp_path / "env", monkeypatch, writes(converted(tmp_path)))
+    told = "assert given['keep_shape_absolutely_input_names'] == ['model_input0'], 'the layout is not passed on'; "
+    stand_in(tmp_path / "env", monkeypatch, told + writes(converted(tmp_path)))
     path = routes.float_model(facts, "tflite", tmp_path / "c", Reporter())
     found = registry.inspect(path)
     assert [(t.name, t.shape) for t in found.inputs] == [(t.name, t.shape) for t in facts.inputs]
