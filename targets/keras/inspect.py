@@ -12,7 +12,7 @@ import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
     config, metadata = _read(path)
     _refuse_code(config)
     layers = list(_layers(config))
+    _refuse_quantized(layers)
     given = request.get("shapes") or {}
     inputs = _inputs(config, given)
     if not inputs:
@@ -116,6 +117,22 @@ def _refuse_code(config: dict[str, Any]) -> None:
                     f"it needs the custom class {registered}, which is not in the file",
                     hint="export the model as ONNX or TFLite where the class is defined, and push that",
                 )
+
+
+def _refuse_quantized(layers: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse what `model.quantize` of Keras made: neither converter takes its int8 products and casts."""
+    for layer in layers:
+        own = layer.get("config")
+        own = own if isinstance(own, dict) else {}
+        policy = own.get("dtype")
+        if not isinstance(policy, dict) or not str(policy.get("class_name")).startswith("Quantized"):
+            continue
+        given = policy.get("config")
+        mode = given.get("mode") if isinstance(given, dict) else None
+        raise InputError(
+            f"Keras has quantized its layer {own.get('name')!r} ({mode}), which no converter takes",
+            hint="save the model before model.quantize() is called; edgeship quantizes it (edgeship model quantize)",
+        )
 
 
 def _layers(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -6,7 +6,7 @@ two.keras           functional, dict of inputs b, a (out of order) and two outpu
 nested.keras        Sequential around a Sequential, built by its first call, untrained
 carrying.keras      functional, hands its state "h" on as "h_out", untrained
 mixed.keras         the configuration of digits with the weights of nested
-lambda.keras, custom.keras, open.keras, unbuilt.keras      what must be refused
+lambda.keras, custom.keras, open.keras, unbuilt.keras, quantized.keras      what must be refused
 
 two, nested, carrying, mixed and open go through the export step right away, in the same TensorFlow:
 `exported(folder, name)` is a stand-in for `child.run` that gives what came out.
@@ -118,6 +118,9 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     keras.saving.register_keras_serializable(package="mine")(Scale)
     keras.Sequential([keras.Input((3,)), Scale()]).save(folder / "custom.keras")
     keras.Sequential([layers.Dense(2)]).save(folder / "unbuilt.keras")
+    quantized = keras.Sequential([keras.Input((8,)), layers.Dense(4, name="held")])
+    quantized.layers[-1].quantize("int8")
+    quantized.save(folder / "quantized.keras")
     with (
         zipfile.ZipFile(folder / "digits.keras") as config,
         zipfile.ZipFile(folder / "nested.keras") as weights,

@@ -88,6 +88,8 @@ def test_state_that_is_lost_is_found_though_every_sample_alone_is_right(
     assert not verdict.passed
     assert verdict.reason.startswith("carrying its state state: ")
     limits = Limits(max_drop=100.0)
+    trained = registry.inspect(filter_onnx(tmp_path / "b.onnx", 0.3))
+    assert quality.check(facts, forgets, data, limits, metric="cosine", start=trained).passed, "it is what was trained"
     checked = [quality.check(facts, variant, data, limits, metric="cosine") for variant in (good, forgets)]
     assert [v.passed for v in checked] == [True, False], "a search and a push ask quality.check"
     assert "refused by the numeric gate: carrying its state state: " in checked[1].summary

@@ -38,6 +38,7 @@ def test_only_calibrated_precisions_take_data() -> None:
         ({"precision": "int9"}, "unknown precision 'int9'; did you mean 'int8'"),
         ({"precision": "int8", "ranges": "percentil"}, "did you mean 'percentile'"),
         ({"precision": "int8", "endpoints": "uint8"}, "unknown type of inputs and outputs"),
+        ({"precision": "int8", "ranges": "distribution"}, "unknown choice of ranges 'distribution'"),  # 53 % accuracy
         ({"precision": "int8", "bits": 4}, "not a scheme"),
         ({}, "not a scheme"),
     ],

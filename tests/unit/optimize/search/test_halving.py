@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgeship.optimize.search.evaluate import Limits, Outcome
-from edgeship.optimize.search.halving import rounds, survivors
+from edgeship.optimize.search.halving import rank, rounds, survivors
 from tests.simulators.searched import candidate, outcome
 
 INT8 = ["tflite int8", "tflite int8 moving-average", "tflite int8 percentile", "tflite int8 entropy", "tflite int8 mse"]
@@ -60,6 +60,13 @@ def test_in_the_end_one_that_holds_every_limit_comes_before_one_that_loses_less_
     assert [c.name for c in survivors([less, whole], Limits())[0]] == ["tflite int8"], (
         "few samples say little of classes"
     )
+
+
+def test_of_equal_losses_the_answers_nearer_to_the_source_are_better() -> None:
+    verdict = outcome(INT8[0], 3).verdict
+    assert verdict is not None
+    alike, close = replace(verdict, agreement=verdict.agreement - 0.1), replace(verdict, max_abs=verdict.max_abs + 1)
+    assert rank(verdict) < rank(close) < rank(alike) < rank(outcome(INT8[0], 4).verdict) < rank(None)
 
 
 def test_equal_files_are_judged_once() -> None:

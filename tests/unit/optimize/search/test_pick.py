@@ -87,6 +87,29 @@ def test_a_miss_never_reads_as_if_it_held(one: Row, budget: Budget, said: str) -
     assert [miss.text for miss in misses(one, budget)] == [said]
 
 
+def test_of_equally_fast_ones_the_profiles_order_comes_before_size() -> None:
+    rows = [row("tflite float16", us=100, size=500), row("tflite int8", us=101, size=900)]
+    assert choose(rows, Budget(), arch="x86_64", precisions=PI, formats=FORMATS).row is rows[1]
+
+
+def test_a_precision_that_the_profile_does_not_list_comes_last() -> None:
+    rows = [row("tflite dynamic", size=500), row("tflite float32", size=4000)]
+    assert choose(rows, Budget(), arch="aarch64", precisions=PI, formats=FORMATS).row is rows[1]
+
+
+def test_of_equal_size_the_one_that_loses_less_is_picked() -> None:
+    rows = [row("tflite int8", lost=4), row("tflite int8 mse", lost=2)]
+    assert choose(rows, Budget(), arch="aarch64", precisions=PI, formats=FORMATS).row is rows[1]
+
+
+def test_a_limit_is_met_where_it_is_reached_and_latency_is_that_of_the_tail() -> None:
+    one = row("tflite int8", size=1000, us=100)
+    assert misses(one, Budget(max_bytes=1000, max_latency_us=120)) == []
+    assert [m.text for m in misses(one, Budget(max_bytes=999))] == ["1.00 kB of 999 B allowed"]
+    (miss,) = misses(one, Budget(max_latency_us=110))
+    assert miss.text == "p95 120 µs of 110 µs allowed on host"
+
+
 def test_latency_of_another_architecture_does_not_decide_and_that_is_said() -> None:
     rows = [row("tflite float32", us=10, size=4000), row("tflite int8", us=100)]
     picked = choose(rows, Budget(), arch="aarch64", precisions=PI, formats=FORMATS)

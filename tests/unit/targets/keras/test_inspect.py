@@ -83,6 +83,10 @@ def test_layers_of_nested_models_are_counted(read: Any) -> None:
     assert read(sequential(given([None, 8]), inner, DENSE))["operators"] == {"Dense": 3, "InputLayer": 2}
 
 
+QUANTIZED = layer(
+    "Dense", "q", units=3, dtype={"module": "keras.dtype_policies", "class_name": "QuantizedDTypePolicy",
+                                  "config": {"mode": "int8", "source_name": "float32"}},
+)  # fmt: skip
 CUSTOM = {"module": "my.code", "class_name": "Mine", "registered_name": "pkg>Mine", "config": {"name": "m"}}
 
 
@@ -95,6 +99,7 @@ CUSTOM = {"module": "my.code", "class_name": "Mine", "registered_name": "pkg>Min
         (sequential(given([None, None, 3])), "leaves more than the batch open"),
         (sequential(given([None, True])), "leaves more than the batch open"),
         (sequential(given([None, 8], "string")), "is of type 'string'"),
+        (sequential(given([None, 8]), QUANTIZED), r"Keras has quantized its layer 'q' \(int8\)"),
         (sequential(given(None)), "never built"),
         (sequential("no layer", DENSE), "never built"),
         ({"class_name": "Mine", "config": {}}, "never built"),

@@ -94,6 +94,7 @@ def test_several_inputs_and_outputs_go_by_name(models: Path) -> None:
         ("custom", "custom class mine>Scale", "ONNX"),
         ("open", "leaves more than the batch open", "fixed shapes"),
         ("unbuilt", "never built", "call it once"),
+        ("quantized", r"quantized its layer .held. \(int8\)", "before model.quantize"),
     ],
 )
 def test_what_cannot_be_converted_is_refused_when_it_is_read(models: Path, name: str, words: str, hint: str) -> None:
