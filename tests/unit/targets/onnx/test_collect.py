@@ -183,7 +183,7 @@ def test_of_what_a_run_gave_nothing_is_held(net: Path, tmp_path: Path, monkeypat
     import weakref
 
     alive: weakref.WeakSet[Any] = weakref.WeakSet()
-    most: list[int] = []
+    most: list[float] = []
 
     def session(model: Any, folder: Path) -> Any:
         made = real(model, folder)
