@@ -25,7 +25,7 @@ from edgeship.targets.sensitivity import costs, relative_error
 COMPUTING = frozenset({
     "Add", "Sub", "Mul", "Div", "Softmax", "Sigmoid", "Tanh", "AveragePool", "GlobalAveragePool", "ReduceMean",
     "LeakyRelu", "PRelu", "HardSigmoid", "HardSwish", "Gelu", "Concat", "LayerNormalization", "InstanceNormalization",
-    "BatchNormalization", "Where",
+    "BatchNormalization", "Clip", "Resize", "Where",
 })  # fmt: skip
 
 
@@ -65,14 +65,14 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def layers(model: Any) -> list[Layer]:
     """Operators of the main graph that hold weights or compute, and that a quantizer takes; `name` is for `keep`."""
-    from onnxruntime.quantization.registry import QDQRegistry
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-    shapes = g.shapes(model)
+    shapes, taken = g.shapes(model), {*QDQRegistry, *QLinearOpsRegistry}  # what `static` has quantized
     held = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer if len(tensor.dims) > 1}
     out: list[Layer] = []
     for node in model.graph.node:
         weights = sum(held.get(node.input[i], 0) for i in g.WEIGHTS.get(node.op_type, ()) if i < len(node.input))
-        if node.op_type not in QDQRegistry or not (weights or node.op_type in COMPUTING):
+        if node.op_type not in taken or not (weights or node.op_type in COMPUTING):
             continue
         kind, shape = shapes.get(node.output[0], (0, None))
         if kind == g.FLOAT:
