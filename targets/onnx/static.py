@@ -6,6 +6,7 @@ Decided before ONNX Runtime sees the graph, because it says nothing of these or 
 * Tensors whose values are not finite or beyond use (masks of attention): a scale for them leaves nothing of the rest.
 * Tails of outputs whose parts differ in range (`parts`).
 * Biases that several operators share become one for each: the quantizer would do it under a name that may be taken.
+  Those of Gemm become vectors.
 * A Relu that an inner graph reads is not folded away: the inner graph would read nothing.
 
 Weights that the quantizer does not take (recurrent layers, branches and loop bodies, the operators above but for layers
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +84,9 @@ def excluded(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> Excluded:
             f"{some([n.name for n in touching])} stay in float32: values that are not finite, or beyond "
             f"any scale, in {some(sorted(unbounded))}"
         )
+    if rows := _with_matrix_bias(model):
+        apart.update(rows)
+        notes.append(f"{some(rows)} stay in float32: a bias that is a matrix is none to the quantizer")
     if scheme.precision == "int8":
         for output, ratio in sorted(found["parts"].items()):
             if ratio > parts.MAX_RATIO and (tail := parts.tail(model, output)):
@@ -139,23 +144,52 @@ def quantize(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> tuple[Any,
 
 
 def own_biases(model: Any) -> None:
-    """Give every operator a bias of its own, in place (onnxruntime issue 24705)."""
+    """Give every operator a bias of its own, in place (onnxruntime issue 24705).
+
+    A Gemm may have a bias of one row or of one number, which the quantizer takes for a vector: it becomes one.
+    """
+    from onnx import numpy_helper
+
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     taken = {*held, *g.producers(model.graph)}
     seen: set[str] = set()
     for node in model.graph.node:
         if node.op_type in ("Conv", "ConvTranspose", "Gemm") and len(node.input) > 2 and node.input[2] in held:
             name = node.input[2]
-            if name in seen:
+            columns = _columns(node, held)
+            if name in seen or columns:
                 own = f"{node.name}_own_bias"
                 while own in taken:
                     own += "_"
                 taken.add(own)
                 copied = model.graph.initializer.add()
                 copied.CopyFrom(held[name])
+                if columns:
+                    values = numpy_helper.to_array(held[name]).reshape(-1)
+                    copied.CopyFrom(numpy_helper.from_array(np.broadcast_to(values, columns).copy()))
                 copied.name = own
                 node.input[2] = own
             seen.add(name)
+
+
+def _columns(node: Any, held: Mapping[str, Any]) -> int:
+    """How long the bias of a Gemm has to be, where it is of another shape and can be a vector; else 0."""
+    if node.op_type != "Gemm" or node.input[1] not in held:
+        return 0
+    dims = list(held[node.input[2]].dims)
+    across = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    columns = int(held[node.input[1]].dims[0 if across else 1])
+    return columns if dims != [columns] and math.prod(dims) in (1, columns) and dims[-2:-1] in ([], [1]) else 0
+
+
+def _with_matrix_bias(model: Any) -> list[str]:
+    """Names of each Gemm whose bias is no vector and cannot be one."""
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    return [
+        node.name for node in model.graph.node
+        if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2] in held
+        and len(held[node.input[2]].dims) != 1 and not _columns(node, held)
+    ]  # fmt: skip
 
 
 def read_inputs_as_they_are(model: Any, quantized: Collection[str], apart: Collection[str]) -> None:

@@ -4,6 +4,7 @@ Each step is there because ai-edge-quantizer refuses a file without it, or leave
 wrong, and says nothing:
 
 * A signature where there is none: the tensors' own names.
+* Codes of operators where quantizers read them: in files before 2020 they find 0, and take every operator for an ADD.
 * Unique names of tensors: operators go by the names of what they write, over all subgraphs.
 * Weights that are float16, or int8 to save bytes, become float32 again; sparse ones are whole already (`sparse`).
 * A product with a constant matrix (BATCH_MATMUL, as converters from ONNX write it) becomes FULLY_CONNECTED, which has a
@@ -68,10 +69,12 @@ def ready(data: bytes) -> bytes:
     unnamed = [[tensor.name for tensor in graph.tensors] for graph in structure.subgraphs] != names
     decoded, hybrid, products = _decoded(structure), _hybrid(structure), _products(structure)
     handed = _handed(structure)
-    if structure.signatures and not (unnamed or decoded or hybrid or products or handed):
+    if structure.signatures and not (unnamed or decoded or hybrid or products or handed or structure.old_codes):
         return data
     schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
     model = unpacked(data)
+    for code in model.operatorCodes:
+        code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
     if not structure.signatures:
         model.signatureDefs = [_signature(schema, structure)]
     for graph, chosen in zip(model.subgraphs, names, strict=True):

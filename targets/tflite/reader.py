@@ -102,6 +102,7 @@ class Structure:
     signatures: tuple[Signature, ...]
     buffers: tuple[int, ...] = field(default=())  # bytes of each
     places: tuple[int, ...] = field(default=())  # absolute offset of each
+    old_codes: bool = False  # an operator's code stands in the one byte alone that files before 2020 have for it
 
 
 def read(data: Bytes) -> Structure:
@@ -224,11 +225,12 @@ def _model(flat: _Flat) -> Structure:
         (max(c.scalar(0, _I8), c.scalar(3, _I32)), c.text(1, "custom code"), c.scalar(2, _I32, 1))
         for c in model.tables(1, "operator codes")
     )
+    old_codes = any(c.scalar(0, _I8) > c.scalar(3, _I32) for c in model.tables(1, "operator codes"))
     subgraphs = tuple(_subgraph(s, buffers, len(codes)) for s in model.tables(2, "subgraphs"))
     if not subgraphs:
         raise DamagedError("no subgraph in it")
     signatures = tuple(_signature(s, subgraphs) for s in model.tables(7, "signatures"))
-    return Structure(codes, subgraphs, signatures, buffers, places)
+    return Structure(codes, subgraphs, signatures, buffers, places, old_codes)
 
 
 def _buffer(table: _Table) -> tuple[int, int]:

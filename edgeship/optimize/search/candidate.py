@@ -10,7 +10,7 @@ from edgeship.errors import UsageError
 from edgeship.model import ModelFacts
 from edgeship.profile import Profile
 from edgeship.targets import routes
-from edgeship.targets.base import Target
+from edgeship.targets.base import UNPACKED, Target
 from edgeship.targets.scheme import PRECISIONS, RANGES, Scheme
 
 
@@ -63,7 +63,8 @@ def first(
 
     Args:
         profile: of the board; its formats come in its order, the source's own first.
-        source: the model. One that is quantized already is tried as it is, and nothing else.
+        source: the model. One that is quantized already is tried as it is, and nothing else, but for what a target
+            makes float again (`UNPACKED`).
         targets: formats that can be built, by name.
         wish: limits.
 
@@ -130,14 +131,14 @@ def preferred_formats(formats: Sequence[str], source: ModelFacts) -> list[str]:
 def _precisions(profile: Profile, source: ModelFacts, wish: Wish) -> list[str]:
     for name in wish.precisions:
         Scheme(name)  # refuses what is not known
-    if source.precision != "float32":
+    wanted = wish.precisions or PRECISIONS
+    if source.precision not in ("float32", *UNPACKED.get(source.format, ())):
         if wish.precisions and source.precision not in wish.precisions:
             raise UsageError(
                 f"{source.path} is {source.precision} already and becomes nothing else",
-                hint="start from the float model",
+                hint=f"start from the float model; without --precision it is tried as it is, {source.precision}",
             )
         return [source.precision]
-    wanted = wish.precisions or PRECISIONS
     mine = profile.build.precisions
     return sorted(wanted, key=lambda p: (mine.index(p) if p in mine else len(mine), PRECISIONS.index(p)))
 

@@ -60,6 +60,12 @@ def test_a_quantized_source_is_tried_as_it_is() -> None:
         names(int8, Wish(("tflite",), ("float32",)))
 
 
+@pytest.mark.parametrize("precision", ["float16", "dynamic", "int8-weights"])
+def test_a_source_whose_weights_alone_are_packed_is_tried_in_every_way(precision: str) -> None:
+    packed = replace(KERAS, format="tflite", path=Path("m.tflite"), precision=precision)
+    assert {"tflite int8", "tflite float32"} <= set(names(packed))
+
+
 @pytest.mark.parametrize(
     ("wish", "says"),
     [

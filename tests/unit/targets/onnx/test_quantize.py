@@ -277,6 +277,25 @@ def test_a_shared_bias_is_copied_under_a_free_name(tmp_path: Path) -> None:
     assert quality(build(path, data), path, data) > 20
 
 
+@pytest.mark.parametrize("shape", [(1, 8), (1,), (1, 1), (4, 8), (4, 1)])
+def test_a_bias_of_a_product_may_have_any_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """The quantizer indexes it as a vector: "the truth value of an array with more than one element is ambiguous"."""
+    held = {"w": graphs.weights((8, 96)).T.copy(), "b": graphs.weights(shape, 3), "v": graphs.weights((8, 8), 4)}
+    rows = [
+        graphs.helper.make_node("Gemm", ["x", "w", "b"], ["h"], name="first"),
+        graphs.helper.make_node("Relu", ["h"], ["r"]),
+        graphs.helper.make_node("Gemm", ["r", "v"], ["y"], name="second"),
+    ]
+    path = graphs.save(
+        tmp_path / "m.onnx", rows, [graphs.value("x", (4, 96))], [graphs.value("y", (4, 8))], held
+    )  # fmt: skip
+    x = np.random.default_rng(0).normal(size=(24, 4, 96)).astype(np.float32)
+    variant = build(path, Dataset({"x": x}))
+    assert quality(variant, path, Dataset({"x": x})) > 20
+    assert variant.int8_share == (832 / 864 if shape == (4, 8) else 1)
+    assert any("a bias that is a matrix" in note for note in variant.notes) == (shape[0] == 4)
+
+
 def test_what_is_quantized_already_is_refused(tmp_path: Path) -> None:
     path = graphs.quantized_already(tmp_path / "m.onnx")
     for precision in ("int8-weights", "dynamic", "float32"):

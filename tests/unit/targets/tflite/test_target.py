@@ -150,6 +150,21 @@ def test_a_file_without_a_signature_is_quantized_by_its_tensors_names(tmp_path: 
     assert (variant.inputs[0].name, variant.inputs[0].dtype) == (name, "int8")
 
 
+def test_a_file_of_before_2020_keeps_its_operators(tmp_path: Path) -> None:
+    """Its codes stand in a byte of their own; quantizers read the newer field, find 0, and take all for ADD."""
+
+    def aged(model: Any) -> None:
+        for code in model.operatorCodes:
+            code.builtinCode = 0
+
+    facts = TFLITE.inspect(write_tree(tmp_path / "m.tflite", aged))
+    assert "FULLY_CONNECTED" in facts.operators
+    variant = TFLITE.build(facts, Scheme("int8"), data(), tmp_path / "c", Reporter())
+    weights = [t for t in read(variant.path.read_bytes()).subgraphs[0].tensors if t.constant and len(t.shape) > 1]
+    assert weights
+    assert all(t.dtype == "int8" and t.zero_point == 0 and t.scales == t.shape[0] for t in weights)
+
+
 def test_an_open_batch_becomes_one_in_place(tmp_path: Path) -> None:
     tiny = tiny_tflite(tmp_path / "m.tflite", "float32", dynamic=True)
     facts = TFLITE.inspect(tiny.path)
