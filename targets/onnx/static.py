@@ -4,7 +4,7 @@ Decided before ONNX Runtime sees the graph, because it says nothing of these or 
 
 * Layers to keep, and the Relu or Clip behind one, which would be quantized for nothing.
 * Tensors whose values are not finite or beyond use (masks of attention): a scale for them leaves nothing of the rest.
-* Tails of outputs whose parts differ in range (`parts`).
+* Tails of outputs whose parts differ in range (`parts`), and layers whose answers are squared (`magnified`).
 * Biases that several operators share become one for each: the quantizer would do it under a name that may be taken.
   Those of Gemm become vectors.
 * A Relu that an inner graph reads is not folded away: the inner graph would read nothing.
@@ -28,6 +28,7 @@ from edgeship.errors import UsageError
 from edgeship.targets.onnx import endpoints, parts, weights
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.collect import before_clipping
+from edgeship.targets.onnx.magnified import magnified
 from edgeship.targets.scheme import Scheme
 
 Range = Sequence[float]
@@ -88,6 +89,13 @@ def excluded(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> Excluded:
         apart.update(rows)
         notes.append(f"{some(rows)} stay in float32: a bias that is a matrix is none to the quantizer")
     if scheme.precision == "int8":
+        layers, after = magnified(model)
+        apart.update(node.name for node in (*layers, *after))
+        if layers:
+            notes.append(
+                f"{some([n.name for n in layers])} compute in float32 with int8 weights: their answers are squared, or "
+                "put under a root or a logarithm, which makes large what 256 steps lose"
+            )
         for output, ratio in sorted(found["parts"].items()):
             if ratio > parts.MAX_RATIO and (tail := parts.tail(model, output)):
                 apart.update(node.name for node in tail)

@@ -40,7 +40,8 @@ class Recurrent(nn.Module):  # type: ignore[misc]  # torch has no types here
 def recurrent(kind: str) -> Made:
     rng, n = np.random.default_rng(0), 96
     frames = (rng.normal(size=(n, 1, 4, 40)) * rng.uniform(0.2, 2, (n, 1, 1, 40))).astype(np.float32)
-    states = {name: np.tanh(rng.normal(size=(n, 2, 1, 96))).astype(np.float32) for name in ("h", "c")[: 1 + (kind == "lstm")]}
+    held = ("h", "c") if kind == "lstm" else ("h",)
+    states = {name: np.tanh(rng.normal(size=(n, 2, 1, 96))).astype(np.float32) for name in held}
     names = ["frame", *states]
     return Recurrent(kind), {"frame": frames, **states}, {
         "input_names": names, "output_names": ["classes", *(f"{name}_next" for name in states)]}  # fmt: skip

@@ -1,7 +1,7 @@
 """Models that packages carry, as their makers exported them, each with data of the kind that it is for.
 
-The packages are those of `wheels.txt`; the folder that holds their wheels is named by `EDGESHIP_ZOO`, as `make test-all`
-sets it. Nothing of a package is run.
+The packages are those of `wheels.txt`; the folder that holds their wheels is named by `EDGESHIP_ZOO`, as
+`make test-all` sets it. Nothing of a package is run.
 """
 
 from __future__ import annotations
@@ -67,9 +67,11 @@ def _faces(name: str, size: int, *, signed: bool) -> Callable[[Path], Arrays]:
 
 def _lines(name: str, height: int, width: int) -> Callable[[Path], Arrays]:
     """Grey words, −1 … 1, channels first."""
+
     def made() -> Array:
         grey: Array = samples.words(60, height, width, size=40).mean(axis=-1)[:, None, None]
         return grey
+
     return _scaled(name, made, 1 / 127.5, -1.0)  # fmt: skip
 
 

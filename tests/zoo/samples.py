@@ -1,4 +1,4 @@
-"""Representative data for the zoo, made with a seed: words as pictures, faces as a child draws them, voices, bytes of files."""
+"""Representative data for the zoo, made with a seed: words as pictures, drawn faces, voices, bytes of files."""
 
 from __future__ import annotations
 
