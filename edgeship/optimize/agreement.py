@@ -5,6 +5,9 @@
 | one score for each of several classes | the same class is highest |
 | shares of classes at each of several places (the steps of a text, the pixels of a scene), each 1 in all | the same class is highest at every place |
 | `MANY` numbers and more (a map, a spectrogram) | the error has at most `SAME` of the energy by which answers differ from sample to sample: 13 dB |
+| whole numbers without a scale (classes of letters, a count) | each is the same |
+| the state that goes in again at the next call | as for `MANY` numbers, however few it has |
+| one share of 0 … 1 | it is within `SAME` of the range that the source's have, or within two int8 steps of 0 … 1 |
 | other numbers | each is within `SAME` of the range that the source's numbers have in its column |
 
 Columns, and the few parts of large answers, are judged in ranges of their own: one scale for boxes and scores together
@@ -14,7 +17,8 @@ on, and one of 100,000 always is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +30,7 @@ SAME = 0.05
 MANY = 1000  # numbers of an answer of which no single one decides
 FEW_PARTS = 128  # an axis longer than that counts places, not kinds of values
 
+_STEPS = 2 / 256  # of a share: what int8 can tell of 0 … 1, twice
 _WHOLE = 1e-3  # how far the shares of a place may be from 1 in all
 _FLAT = 1e-6  # a part whose energy is below this share of the largest is no signal
 
@@ -37,8 +42,21 @@ def is_scores(spec: TensorSpec) -> bool:
     return spec.count >= 2 and spec.count == spec.shape[-1]
 
 
+def states(outputs: Sequence[TensorSpec], inputs: Mapping[str, NDArray[Any]]) -> frozenset[int]:
+    """Places of the outputs that are the next value of an input: of its shape, where not all of them are.
+
+    Args:
+        outputs: what they are.
+        inputs: name -> array [n, …].
+    """
+    shapes = {array.shape[1:] for array in inputs.values() if array.dtype.kind == "f"}
+    found = {index for index, spec in enumerate(outputs) if spec.count > 1 and spec.shape in shapes}
+    return frozenset(found if len(found) < len(outputs) else ())
+
+
 def agreeing(
-    expected: Sequence[FloatArray], given: Sequence[FloatArray], outputs: Sequence[TensorSpec]
+    expected: Sequence[FloatArray], given: Sequence[FloatArray], outputs: Sequence[TensorSpec],
+    carried: Collection[int] = (),
 ) -> BoolArray:  # fmt: skip
     """Whether source and variant answer alike in every output, bool [n].
 
@@ -46,11 +64,16 @@ def agreeing(
         expected: the source's answers, one array [n, *shape] an output.
         given: the variant's, likewise; an answer with NaN or infinity is like none.
         outputs: what they are.
+        carried: places of those that are state (`states`).
     """
     alike: BoolArray = np.ones(len(expected[0]), dtype=np.bool_)
-    for wanted, got, spec in zip(expected, given, outputs, strict=True):
+    for index, (wanted, got, spec) in enumerate(zip(expected, given, outputs, strict=True)):
         alike &= np.isfinite(got.reshape(len(got), -1)).all(axis=1)
-        if is_scores(spec):
+        if index in carried:
+            alike &= _as_a_whole(wanted, got.reshape(wanted.shape))
+        elif np.dtype(spec.dtype).kind in "iu" and not spec.scale:
+            alike &= (wanted.reshape(len(wanted), -1) == got.reshape(len(got), -1)).all(axis=1)
+        elif is_scores(spec):
             alike &= _same_place(wanted.reshape(len(wanted), 1, -1), got.reshape(len(got), 1, -1))
         elif _are_shares(wanted):
             alike &= _same_place(wanted, got.reshape(wanted.shape))
@@ -76,7 +99,8 @@ def _same_place(wanted: FloatArray, got: FloatArray) -> BoolArray:
 def _number_by_number(wanted: FloatArray, got: FloatArray) -> BoolArray:
     columns = wanted.reshape(len(wanted), -1, wanted.shape[-1] if wanted.ndim > 1 else 1)
     width = columns.max(axis=(0, 1)) - columns.min(axis=(0, 1))
-    far = np.abs(got.reshape(columns.shape) - columns) > SAME * np.maximum(width, 1e-6)
+    least = _STEPS / SAME if columns[0].size == 1 and columns.min() >= 0 and columns.max() <= 1 else 1e-6
+    far = np.abs(got.reshape(columns.shape) - columns) > SAME * np.maximum(width, least)
     return np.asarray(~far.any(axis=(1, 2)), dtype=np.bool_)
 
 

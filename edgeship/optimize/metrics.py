@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgeship.errors import InputError, UsageError
 from edgeship.optimize import own
-from edgeship.optimize.agreement import agreeing, is_scores
+from edgeship.optimize.agreement import agreeing, is_scores, states
 from edgeship.optimize.answers import Answers
 from edgeship.optimize.drops import F1, BoolArray, Comparison, Double, Indices, Means, Pooled, RightWrong
 from edgeship.runtime.manifest import TensorSpec
@@ -118,7 +118,7 @@ def compare(metric: str, answers: Answers) -> Comparison:
     check_data(metric, answers.labels, answers.targets)
     before, after = answers.expected[0], answers.given[0]
     if metric == AGREEMENT:
-        same = agreeing(answers.expected, answers.given, answers.outputs)
+        same = agreeing(answers.expected, answers.given, answers.outputs, states(answers.outputs, answers.inputs))
         return RightWrong(np.ones_like(same), same)
     if metric == "cosine":
         wanted = _matching(answers.targets, before) if answers.targets is not None else _flat(before)

@@ -25,7 +25,7 @@ from edgeship.dataset import Dataset
 from edgeship.model import ModelFacts
 from edgeship.optimize import gate as numeric
 from edgeship.optimize import metrics, own
-from edgeship.optimize.agreement import agreeing
+from edgeship.optimize.agreement import agreeing, states
 from edgeship.optimize.answers import Answers
 from edgeship.optimize.drops import Comparison, Drop
 from edgeship.optimize.gate import GateVerdict
@@ -190,7 +190,7 @@ def decide(metric: str, answers: Answers, budget: AccuracyBudget, labels: Sequen
     passed = not any(held.fails for held in limits)
     proven = passed and all(held.proves for held in limits)
     needs = None if proven or not passed else _needs(limits, len(answers))
-    alike = agreeing(answers.expected, answers.given, answers.outputs)
+    alike = agreeing(answers.expected, answers.given, answers.outputs, states(answers.outputs, answers.inputs))
     worst = {kind: _worst([held for held in limits if held.part and held.part.kind == kind]) for kind in _KINDS}
     summary = _summary(metric, compared.lower, limits, worst, passed=passed, proven=proven, needs=needs)
     classes, parts = (tuple(h.part for h in limits if h.part and h.part.kind == kind) for kind in _KINDS)

@@ -2,8 +2,8 @@
 
 So a spectrogram begins: a Conv with waves for kernels, squares, a sum, a root or logarithm. What comes out spans orders
 of magnitude, and 256 even steps of the Conv's answer leave nothing of its quiet parts, which the root and the logarithm
-make large again. Such a layer is computed in float, with int8 weights, and so is all that depends on it alone up to the
-next weights. A normalization squares too, but takes a mean away first: it is none of these.
+make large again. Such a layer is computed in float, with int8 weights. A normalization squares too, but takes a mean away
+first: it is none of these.
 """
 
 from __future__ import annotations
@@ -16,29 +16,20 @@ _MAGNIFIES = {"Pow", "Sqrt", "Log", "ReduceL2", "ReduceSumSquare", "ReduceLogSum
 _PASSES = g.LAYOUT | {"Clip", "Relu", "Abs", "Pad", "Cast"}
 
 
-def magnified(model: Any) -> tuple[list[Any], list[Any]]:
-    """(the layers with weights, all other nodes that are to be computed in float with them), in the order they run."""
+def magnified(model: Any) -> list[Any]:
+    """The layers with weights, in the order in which they run."""
     graph = model.graph
     producers = g.producers(graph)
     held = {tensor.name for tensor in graph.initializer}
     layers: set[str] = set()
-    path: set[str] = set()
     for node in graph.node:
         if node.op_type in _MAGNIFIES or (node.op_type == "Mul" and node.input[0] == node.input[1]):
-            way = [node.name]
             source = producers.get(node.input[0])
             while source is not None and source.op_type in _PASSES:
-                way.append(source.name)
                 source = producers.get(source.input[0])
             if source is not None and _weighted(source, held):
                 layers.add(source.name)
-                path.update(way)
-    for node in graph.node:  # in the order in which they run
-        fed = [name for name in node.input if name and name not in held]
-        after = bool(fed) and all(name in producers and producers[name].name in path for name in fed)
-        if after and not _weighted(node, held) and not g.inner(node):
-            path.add(node.name)
-    return [n for n in graph.node if n.name in layers], [n for n in graph.node if n.name in path - layers]
+    return [node for node in graph.node if node.name in layers]
 
 
 def _weighted(node: Any, held: set[str]) -> bool:

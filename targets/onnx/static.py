@@ -5,6 +5,7 @@ Decided before ONNX Runtime sees the graph, because it says nothing of these or 
 * Layers to keep, and the Relu or Clip behind one, which would be quantized for nothing.
 * Tensors whose values are not finite or beyond use (masks of attention): a scale for them leaves nothing of the rest.
 * Tails of outputs whose parts differ in range (`parts`), and layers whose answers are squared (`magnified`).
+* What lies among operators that have no int8 form (`islands`).
 * Biases that several operators share become one for each: the quantizer would do it under a name that may be taken.
   Those of Gemm become vectors.
 * A Relu that an inner graph reads is not folded away: the inner graph would read nothing.
@@ -28,6 +29,7 @@ from edgeship.errors import UsageError
 from edgeship.targets.onnx import endpoints, parts, weights
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.collect import before_clipping
+from edgeship.targets.onnx.islands import islands
 from edgeship.targets.onnx.magnified import magnified
 from edgeship.targets.scheme import Scheme
 
@@ -75,6 +77,8 @@ def kept(model: Any, keep: Sequence[str]) -> frozenset[str]:
 
 def excluded(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> Excluded:
     """Decide what is not quantized; `found` is what `collect` wrote."""
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
     notes: list[str] = []
     apart: set[str] = set()
     unbounded = set(found["unbounded"])
@@ -89,9 +93,8 @@ def excluded(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> Excluded:
         apart.update(rows)
         notes.append(f"{some(rows)} stay in float32: a bias that is a matrix is none to the quantizer")
     if scheme.precision == "int8":
-        layers, after = magnified(model)
-        apart.update(node.name for node in (*layers, *after))
-        if layers:
+        if layers := magnified(model):
+            apart.update(node.name for node in layers)
             notes.append(
                 f"{some([n.name for n in layers])} compute in float32 with int8 weights: their answers are squared, or "
                 "put under a root or a logarithm, which makes large what 256 steps lose"
@@ -103,7 +106,10 @@ def excluded(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> Excluded:
                     f"parts of output {output!r} differ in range by {ratio:.0f} times, more than one scale can tell: "
                     f"{some([f'{n.op_type} {n.name}' for n in tail])} stay in float32"
                 )
-    return Excluded(kept(model, scheme.keep), frozenset(apart), tuple(notes))
+    kinds = {*QDQRegistry, *QLinearOpsRegistry}
+    held = kept(model, scheme.keep)
+    apart.update(islands(model, kinds, apart))
+    return Excluded(held, frozenset(apart), tuple(notes))
 
 
 def quantize(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:

@@ -208,6 +208,55 @@ def shared_bias(path: Path) -> Path:
     return save(path, nodes, [value("x", (1, 3, 8, 8))], [value("y", (1, 8, 8, 8))], held)
 
 
+def spectrogram(path: Path) -> Path:
+    """A Conv of waves, squares, their sum, a root; a Conv on that, as models of sound begin. Input "x" [1, 1, 512]."""
+    t = np.arange(64)
+    k = np.arange(1, 17)[:, None]
+    waves = np.concatenate([np.cos(2 * np.pi * k * t / 64), np.sin(2 * np.pi * k * t / 64)])[:, None]
+    held: dict[str, Array] = {
+        "waves": waves.astype(np.float32),
+        "two": np.float32(2), "w": weights((8, 16, 3), 2), "a": np.array([0]), "b": np.array([16]), "c": np.array([32]),
+        "axis": np.array([1]),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "waves"], ["both"], strides=[32], name="first"),
+        helper.make_node("Slice", ["both", "a", "b", "axis"], ["real"]),
+        helper.make_node("Slice", ["both", "b", "c", "axis"], ["imaginary"]),
+        helper.make_node("Pow", ["real", "two"], ["real2"]),
+        helper.make_node("Pow", ["imaginary", "two"], ["imaginary2"]),
+        helper.make_node("Add", ["real2", "imaginary2"], ["power"]),
+        helper.make_node("Sqrt", ["power"], ["spectrum"]),
+        helper.make_node("Log", ["spectrum"], ["loud"]),
+        helper.make_node("Conv", ["loud", "w"], ["h"], name="second"),
+        helper.make_node("Relu", ["h"], ["y"]),
+    ]
+    return save(path, nodes, [value("x", (1, 1, 512))], [value("y", (1, 8, 13))], held)
+
+
+def normalized(path: Path) -> Path:
+    """Gemm, a normalization written out in plain operators, Gemm, with a residual. Input "x" [1, 24]."""
+    held: dict[str, Array] = {
+        "w": weights((24, 24), 1), "v": 0.3 * weights((24, 24), 2), "u": weights((24, 6), 3), "tiny": np.float32(1e-3),
+        "scale": np.random.default_rng(4).uniform(0.5, 2, 24).astype(np.float32),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["a"], name="first"),
+        helper.make_node("ReduceMean", ["a"], ["mean"], axes=[-1]),
+        helper.make_node("Sub", ["a", "mean"], ["centred"]),
+        helper.make_node("Mul", ["centred", "centred"], ["squares"]),
+        helper.make_node("ReduceMean", ["squares"], ["variance"], axes=[-1]),
+        helper.make_node("Add", ["variance", "tiny"], ["sum"]),
+        helper.make_node("Sqrt", ["sum"], ["root"]),
+        helper.make_node("Reciprocal", ["root"], ["inverse"]),
+        helper.make_node("Mul", ["centred", "inverse"], ["even"]),
+        helper.make_node("Mul", ["even", "scale"], ["scaled"]),
+        helper.make_node("Gemm", ["scaled", "v"], ["b"], name="second"),
+        helper.make_node("Add", ["b", "scaled"], ["residual"]),
+        helper.make_node("Gemm", ["residual", "u"], ["y"], name="third"),
+    ]
+    return save(path, nodes, [value("x", (1, 24))], [value("y", (1, 6))], held)
+
+
 def quantized_already(path: Path) -> Path:
     """As quantization-aware training exports it: QuantizeLinear and DequantizeLinear around float weights."""
     nodes = [

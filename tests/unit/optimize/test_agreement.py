@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeship.optimize.agreement import agreeing
+from edgeship.optimize.agreement import agreeing, states
 from edgeship.runtime.manifest import TensorSpec
 
 Float = NDArray[np.float32]
@@ -94,3 +94,40 @@ def test_one_sample_alone_can_be_judged() -> None:
     wanted = masks(1)
     assert agreeing([wanted], [wanted], [MASK]).all()
     assert not agreeing([wanted], [masks(1, moved=6)], [MASK]).any()
+
+
+def test_a_state_that_goes_in_again_is_no_vector_of_classes() -> None:
+    """Which of 64 numbers of a hidden state is the largest says nothing."""
+    rng = np.random.default_rng(2)
+    outputs = [TensorSpec("scores", "float32", (1, 5)), TensorSpec("h_next", "float32", (1, 1, 64))]
+    inputs = {"frame": np.zeros((12, 1, 9), np.float32), "h": np.zeros((12, 1, 1, 64), np.float32)}
+    assert states(outputs, inputs) == {1}
+    assert not states(outputs[1:], inputs)  # all that it answers: no state beside an answer
+    scores, held = rng.normal(size=(12, 1, 5)), np.tanh(rng.normal(size=(12, 1, 1, 64)))
+    near = np.clip(held + rng.normal(0, 0.05, held.shape), -1, 1)
+    wanted, got = (
+        [scores.astype(np.float32), held.astype(np.float32)],
+        [scores.astype(np.float32), near.astype(np.float32)],
+    )
+    assert agreeing(wanted, got, outputs, {1}).all()
+    assert not agreeing(wanted, got, outputs).all()
+    assert not agreeing(wanted, [wanted[0], wanted[1][::-1].copy()], outputs, {1}).any()
+
+
+def test_whole_numbers_are_the_same_or_not() -> None:
+    """The letters of a text that the model itself has chosen."""
+    letters = TensorSpec("letters", "int64", (1, 6))
+    wanted = np.arange(24, dtype=np.float32).reshape(4, 1, 6)
+    got = wanted.copy()
+    got[2, 0, 0] += 1  # not the largest number of its row
+    assert agreeing([wanted], [got], [letters]).tolist() == [True, True, False, True]
+
+
+def test_a_share_is_not_judged_finer_than_int8_can_tell() -> None:
+    """A wake word that was never said: from one millionth to a thousandth, and all of it is no."""
+    word = TensorSpec("word", "float32", (1, 1))
+    wanted = np.array([1e-6, 2e-4, 1e-3, 1e-5], np.float32).reshape(4, 1, 1)
+    assert agreeing([wanted], [np.zeros_like(wanted)], [word]).all()
+    assert not agreeing([wanted], [np.full_like(wanted, 0.02)], [word]).any()
+    beyond = wanted * 4 - np.float32(0.001)  # numbers below 0 are no shares
+    assert not agreeing([beyond], [np.zeros_like(wanted)], [word]).all()

@@ -184,6 +184,37 @@ def test_boxes_and_scores_that_share_an_output_are_not_given_one_scale(tmp_path:
     assert variant.int8_share == 1.0
 
 
+def test_a_normalization_written_out_stays_in_float(tmp_path: Path) -> None:
+    """As int8 its variance and the small constant beside it share a scale: of magika not one answer was right."""
+    path = graphs.normalized(tmp_path / "m.onnx")
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(60, 1, 24)) * rng.uniform(0.2, 2, (60, 1, 1))).astype(np.float32)
+    variant = build(path, Dataset({"x": x}))
+    assert quality(variant, path, Dataset({"x": x})) > 20
+    assert variant.int8_share == 1
+    written = {name for node in nodes(variant) if node.op_type == "DequantizeLinear" for name in node.output}
+    read = {name for node in nodes(variant) if node.op_type in ("Mul", "Sqrt", "Reciprocal") for name in node.input}
+    assert not written & read
+    assert all(node.input[0] in written for node in nodes(variant) if node.op_type == "Gemm")
+
+
+def test_a_spectrogram_is_computed_in_float_with_int8_weights(tmp_path: Path) -> None:
+    """Its first Conv is squared and put under a logarithm: with int8 answers of it 4 dB are left, and no error."""
+    path = graphs.spectrogram(tmp_path / "m.onnx")
+    rng, t = np.random.default_rng(0), np.arange(512)
+    tones = [np.sin(2 * np.pi * rng.uniform(0.02, 0.2) * t) * 10 ** rng.uniform(-2.5, 0) for _ in range(24)]
+    data = Dataset({"x": (np.stack(tones) + rng.normal(0, 1e-3, (24, 512))).reshape(24, 1, 1, 512).astype(np.float32)})
+    variant = build(path, data)
+    assert quality(variant, path, data) > 20
+    assert variant.int8_share == 1
+    assert any("first compute in float32 with int8 weights" in note for note in variant.notes)
+    read = {name for node in nodes(variant) if node.op_type in ("Pow", "Add", "Sqrt", "Log") for name in node.input}
+    written = {name for node in nodes(variant) if node.op_type == "DequantizeLinear" for name in node.output}
+    assert not read & written
+    second = next(node for node in nodes(variant) if node.name == "second")
+    assert second.input[0] in written  # what comes after is int8 again
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize("precision", ["int8", "int8-weights", "dynamic"])
 def test_recurrent_layers_have_int8_weights(tmp_path: Path, kind: str, precision: str) -> None:
