@@ -3,6 +3,8 @@
 Writes NAME.tflite and data.npz into FOLDER. Weights are random with a seed; what matters is the graph.
 """
 
+# mypy: disable-error-code="untyped-decorator"
+
 from __future__ import annotations
 
 import sys
@@ -131,11 +133,14 @@ def detection() -> Made:
             boxes = tf.reshape(tf.nn.conv2d(x, self.boxes, 1, "SAME"), (1, 64, 4))
             scores = tf.sigmoid(tf.reshape(tf.nn.conv2d(x, self.scores, 1, "SAME"), (1, 64, 3)))
 
-            said = ('name: "TFLite_Detection_PostProcess" attr { key: "max_detections" value { i: 10 } } '
-                    'attr { key: "max_classes_per_detection" value { i: 1 } } attr { key: "num_classes" value { i: 2 } } '
-                    'attr { key: "nms_score_threshold" value { f: 0.01 } } attr { key: "nms_iou_threshold" value { f: 0.6 } } '
-                    'attr { key: "x_scale" value { f: 10.0 } } attr { key: "y_scale" value { f: 10.0 } } '
-                    'attr { key: "h_scale" value { f: 5.0 } } attr { key: "w_scale" value { f: 5.0 } }')  # fmt: skip
+            settings = {
+                "max_detections": "i: 10", "max_classes_per_detection": "i: 1", "num_classes": "i: 2",
+                "nms_score_threshold": "f: 0.01", "nms_iou_threshold": "f: 0.6", "x_scale": "f: 10.0",
+                "y_scale": "f: 10.0", "h_scale": "f: 5.0", "w_scale": "f: 5.0", "use_regular_nms": "b: false",
+            }  # fmt: skip
+            said = 'name: "TFLite_Detection_PostProcess"' + "".join(
+                f' attr {{ key: "{key}" value {{ {value} }} }}' for key, value in settings.items()
+            )
 
             @tf.function(experimental_implements=said)
             def post(boxes: Any, scores: Any, anchors: Any) -> Any:
