@@ -1,9 +1,9 @@
 """Operators without weights that int8 would not serve: what lies among operators that compute in float anyway.
 
-A root, an exponential or a recurrent layer has no int8 form. An Add or a Slice beside one gains no speed by casts to int8
-and back, and a normalization that is written out in such operators (difference, square, mean, root, quotient) is lost: its
-variance and its small constant share one scale. So all that depends on such an operator stays in float up to the next
-layer with weights, and so does what only such operators read.
+A root, an exponential or a recurrent layer has no int8 form. An Add or a Slice beside one gains no speed by casts to
+int8 and back, and a normalization that is written out in such operators (difference, square, mean, root, quotient) is
+lost: its variance and its small constant share one scale. So all that depends on such an operator stays in float up to
+the next layer with weights, and so does what only such operators read.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def islands(model: Any, quantized: Collection[str], apart: Collection[str]) -> l
     outputs = {value.name for value in graph.output}
     for node in reversed(graph.node):
         read_by = [reader for name in node.output for reader in readers.get(name, ())]
-        if node.name not in layers and read_by and not outputs & {*node.output}:
-            if all(reader.name in floats for reader in read_by):
-                floats.add(node.name)
+        ends = node.name in layers or not read_by or outputs & {*node.output}
+        if not ends and all(reader.name in floats for reader in read_by):
+            floats.add(node.name)
     return [node.name for node in graph.node if node.name in floats - natives]
 
 

@@ -2,8 +2,8 @@
 
 So a spectrogram begins: a Conv with waves for kernels, squares, a sum, a root or logarithm. What comes out spans orders
 of magnitude, and 256 even steps of the Conv's answer leave nothing of its quiet parts, which the root and the logarithm
-make large again. Such a layer is computed in float, with int8 weights. A normalization squares too, but takes a mean away
-first: it is none of these.
+make large again. Such a layer is computed in float, with int8 weights. A normalization squares too, but takes a mean
+away first: it is none of these.
 """
 
 from __future__ import annotations

@@ -313,9 +313,9 @@ def test_a_bias_of_a_product_may_have_any_shape(tmp_path: Path, shape: tuple[int
     """The quantizer indexes it as a vector: "the truth value of an array with more than one element is ambiguous"."""
     held = {"w": graphs.weights((8, 96)).T.copy(), "b": graphs.weights(shape, 3), "v": graphs.weights((8, 8), 4)}
     rows = [
-        graphs.helper.make_node("Gemm", ["x", "w", "b"], ["h"], name="first"),
-        graphs.helper.make_node("Relu", ["h"], ["r"]),
-        graphs.helper.make_node("Gemm", ["r", "v"], ["y"], name="second"),
+        onnx.helper.make_node("Gemm", ["x", "w", "b"], ["h"], name="first"),
+        onnx.helper.make_node("Relu", ["h"], ["r"]),
+        onnx.helper.make_node("Gemm", ["r", "v"], ["y"], name="second"),
     ]
     path = graphs.save(
         tmp_path / "m.onnx", rows, [graphs.value("x", (4, 96))], [graphs.value("y", (4, 8))], held
