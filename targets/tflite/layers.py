@@ -18,12 +18,13 @@ from edgeship.targets.tflite.runnable import runnable
 
 _STEP = "edgeship.targets.tflite.layers"
 
-#: Operators without weights that cost accuracy when they are quantized; others only move values.
+#: Operators that cost accuracy when they are quantized, with weights or without; others only move values. A filter of
+#: one channel, which low-pass layers have, is no matrix: its layer counts as one without weights.
 _COMPUTING = {
-    "ABS", "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "CUMSUM", "DIV", "ELU", "EXP", "GELU",
-    "HARD_SWISH", "L2_NORMALIZATION", "LEAKY_RELU", "LOG", "LOGISTIC", "MAXIMUM", "MEAN", "MINIMUM", "MUL", "NEG",
-    "PRELU", "REDUCE_MAX", "REDUCE_MIN", "RESIZE_BILINEAR", "RSQRT", "SELECT_V2", "SOFTMAX", "SQRT", "SQUARE",
-    "SQUARED_DIFFERENCE", "SUB", "SUM", "TANH",
+    "ABS", "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "CUMSUM", "DEPTHWISE_CONV_2D", "DIV",
+    "ELU", "EXP", "FULLY_CONNECTED", "GELU", "HARD_SWISH", "L2_NORMALIZATION", "LEAKY_RELU", "LOG", "LOGISTIC",
+    "MAXIMUM", "MEAN", "MINIMUM", "MUL", "NEG", "PRELU", "REDUCE_MAX", "REDUCE_MIN", "RESIZE_BILINEAR", "RSQRT",
+    "SELECT_V2", "SOFTMAX", "SQRT", "SQUARE", "SQUARED_DIFFERENCE", "SUB", "SUM", "TANH", "TRANSPOSE_CONV",
 }  # fmt: skip
 
 

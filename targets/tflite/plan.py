@@ -7,18 +7,20 @@ leaves the operator as it is and says nothing. The rules, chosen by running them
   have none, nor those that are never computed; such operators keep float activations, with int8 weights if they can.
 * A table that is only looked up (GATHER on a constant) is int8 wherever int8 weights are asked for: it needs no range.
 * A division stays in float: a divisor that rounds to zero ends the integer kernel with an error, or with the process.
+* A comparison stays in float: what keeps a division from zero is one, and it must not see a zero that is none.
 * Parts of one output whose ranges differ much (boxes in pixels, scores of 0 to 1) are joined in float, and the output
   stays in float: with one scale for both, every score is 0 or the size of a box's rounding.
 * A layer that is to stay in float stays in float whole: weights and activations. What only moves its values about (a
-  max pool, a reshape) stays in float with it: int8 there would lose what was to be kept.
+  max pool, a reshape) stays in float with it: int8 there would lose what was to be kept. So does what moves values
+  between any two operators in float, or from an input of the model to one.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from edgeship.errors import UsageError
 from edgeship.targets.scheme import CALIBRATED, Scheme
@@ -28,6 +30,7 @@ from edgeship.targets.tflite.reader import Operator, Structure, Subgraph, Tensor
 HOW = ("float", "float16", "dynamic", "int8-weights", "int8", "int16x8")
 
 GATHER, _DIV = 36, 42  # builtin codes of the schema
+_COMPARING = (58, 61, 62, 63, 71, 72)  # LESS, GREATER, GREATER_EQUAL, LESS_EQUAL, EQUAL, NOT_EQUAL
 _JOINING = (2, 83)  # CONCATENATION, PACK
 _MOVING = (22, 39, 43, 70)  # RESHAPE, TRANSPOSE, SQUEEZE, EXPAND_DIMS: one input, the same values
 
@@ -42,6 +45,7 @@ MOVERS = (5, 17, 22, 26, 34, 36, 39, 43, 45, 49, 60, 65, 70, 83, 88, 97, 100)
 Place = tuple[int, int]  # (subgraph, operator or tensor)
 
 APART, KEPT = "parts of an output differ in range", "kept in float"
+BETWEEN = "it moves values between operators in float"
 
 _INT8_WEIGHTS = ("dynamic", "int8-weights", *CALIBRATED)
 
@@ -90,7 +94,7 @@ def treat(
             elif (number, index) not in kept:
                 how, why = _how(code, operator, graph, scheme.precision, takes, ranges)
             out.append(Treatment(number, index, code, scope(operator, graph), how, why))
-    return tuple(out)
+    return _between(structure, out)
 
 
 def kept_operators(structure: Structure, keep: Collection[str]) -> frozenset[Place]:
@@ -130,24 +134,9 @@ def kept_operators(structure: Structure, keep: Collection[str]) -> frozenset[Pla
 
 
 def _with_movers(structure: Structure, kept: frozenset[Place]) -> frozenset[Place]:
-    """The operators of `kept`, those that only move what these write, and those that move inputs of the model to them.
-
-    An input that were int8 on its way to such a layer would be no better than one that the layer rounds itself.
-    """
+    """The operators of `kept`, and those that only move what these write."""
     out = set(kept)
     for number, graph in enumerate(structure.subgraphs):
-        given = {*graph.inputs} if number == 0 else set[int]()
-        before: list[tuple[int, Operator]] = []
-        for index, operator in enumerate(graph.operators):
-            read = {i for i in operator.inputs if i >= 0 and not graph.tensors[i].constant}
-            if structure.codes[operator.code][0] in MOVERS and read and read <= given:
-                before.append((index, operator))
-                given |= {*operator.outputs}
-        wanted = {i for place, index in kept if place == number for i in graph.operators[index].inputs}
-        for index, operator in reversed(before):
-            if wanted & {*operator.outputs}:
-                out.add((number, index))
-                wanted |= {*operator.inputs}
         written: set[int] = set()
         for index, operator in enumerate(graph.operators):  # in the order in which they run
             moves = structure.codes[operator.code][0] in MOVERS
@@ -155,6 +144,34 @@ def _with_movers(structure: Structure, kept: frozenset[Place]) -> frozenset[Plac
                 out.add((number, index))
                 written |= {*operator.outputs}
     return frozenset(out)
+
+
+def _between(structure: Structure, treatments: Sequence[Treatment]) -> tuple[Treatment, ...]:
+    """The treatments, with what only moves values from one operator in float to another in float too.
+
+    int8 there would round them once more, for nothing. An input of the model counts as written in float.
+    """
+    out = list(treatments)
+    places = {(t.subgraph, t.operator): at for at, t in enumerate(treatments)}
+    for number, graph in enumerate(structure.subgraphs):
+        floats = {*graph.inputs} if number == 0 else set[int]()
+        movers: list[tuple[int, Operator]] = []
+        wanted: dict[int, str] = {}  # tensor that is read in float -> why the reader is in float
+        for index, operator in enumerate(graph.operators):
+            at = places[number, index]
+            read = {i for i in operator.inputs if i >= 0 and not graph.tensors[i].constant}
+            if out[at].how not in CALIBRATED:
+                floats |= {*operator.outputs}
+                wanted |= {i: out[at].why for i in read if wanted.get(i) != KEPT}
+            elif out[at].code in MOVERS and read and read <= floats and not _table(operator, graph):
+                floats |= {*operator.outputs}
+                movers.append((at, operator))
+        for at, operator in reversed(movers):
+            reasons = [wanted[i] for i in operator.outputs if i in wanted]
+            if reasons:
+                out[at] = replace(out[at], how="float", why=KEPT if KEPT in reasons else BETWEEN)
+                wanted |= {i: out[at].why for i in operator.inputs if wanted.get(i) != KEPT}
+    return tuple(out)
 
 
 def _how(
@@ -166,6 +183,8 @@ def _how(
         return "int8", ""
     if asked in CALIBRATED and code == _DIV:
         return "float", "a divisor may round to zero"
+    if asked in CALIBRATED and code in _COMPARING:
+        return "float", "rounded numbers may compare otherwise"
     if asked in CALIBRATED:
         missing = next((t.name for t in activations(operator, graph) if t.name not in ranged), None)
         if code in takes[asked] and missing is None:

@@ -31,6 +31,35 @@ def dead(path: Path) -> Path:
     return file.write(path, [([x], [both])])
 
 
+def between(path: Path) -> Path:
+    """A reshape between two operators that no quantizer takes, and a comparison."""
+    rng, file = np.random.default_rng(2), File()
+    g = file.graph()
+    x = g.tensor("x", (1, 12))
+    first, turned = g.dense("first", x, _weights(rng, 12, 12)), g.tensor("turned", (1, 12))
+    g.operator("NEG", [first], [turned])
+    shape, moved, back = g.tensor("shape", (2,), [4, 3], "int32"), g.tensor("moved", (4, 3)), g.tensor("back", (4, 3))
+    g.operator("RESHAPE", [turned, shape], [moved], "Reshape", newShape=[4, 3])
+    g.operator("NEG", [moved], [back])
+    zero, same = g.tensor("zero", (), 0.0), g.tensor("same", (4, 3), dtype="bool")
+    g.operator("EQUAL", [back, zero], [same], "Equal")
+    chosen, flat = g.tensor("chosen", (4, 3)), g.tensor("flat", (1, 12))
+    g.operator("SELECT_V2", [same, zero, back], [chosen], "SelectV2")
+    g.operator("RESHAPE", [chosen, g.tensor("row", (2,), [1, 12], "int32")], [flat], "Reshape", newShape=[1, 12])
+    return file.write(path, [([x], [g.dense("last", flat, _weights(rng, 4, 12))])])
+
+
+def low_pass(path: Path) -> Path:
+    """What a filter bank halves its signal with."""
+    file = File()
+    g = file.graph()
+    x, out = g.tensor("x", (1, 1, 24, 1)), g.tensor("low", (1, 1, 9, 1))
+    taps = g.tensor("taps", (1, 1, 8, 1), np.full((1, 1, 8, 1), 0.125))
+    bias = g.tensor("bias", (1,), np.zeros(1))
+    g.operator("CONV_2D", [x, taps, bias], [out], "Conv2D", padding=1, strideH=1, strideW=2)
+    return file.write(path, [([x], [out])])
+
+
 def spectral(path: Path) -> Path:
     """A front end of seven operators without weights, each of which costs everything in int8, before two layers."""
     rng, file = np.random.default_rng(1), File()

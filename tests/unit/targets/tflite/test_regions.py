@@ -15,12 +15,13 @@ from edgeship.targets import answers, registry
 from edgeship.targets.base import Variant
 from edgeship.targets.scheme import Scheme
 from edgeship.targets.tflite import floors
+from edgeship.targets.tflite.layers import layers
 from edgeship.targets.tflite.prepare import packed
 from edgeship.targets.tflite.reader import read
 from edgeship.targets.tflite.unpack import unpacked
 from tests.simulators import inline
 from tests.simulators.tflite_graphs import mlp, samples
-from tests.simulators.tflite_regions import dead, loudness, spectral
+from tests.simulators.tflite_regions import between, dead, loudness, low_pass, spectral
 
 TFLITE = registry.target("tflite")
 FRONT = ("squares", "power", "level", "logs", "scaled")
@@ -86,6 +87,19 @@ def test_an_input_stays_int8_where_no_layer_to_keep_reads_it(tmp_path: Path) -> 
     path, data = mlp(tmp_path / "m.tflite"), samples(20)
     kinds = [build(path, Scheme("int8", keep=(name,)), data).inputs[0].dtype for name in ("dense_a", "dense_b")]
     assert kinds == ["float32", "int8"]
+
+
+def test_what_moves_values_between_operators_in_float_stays_in_float_and_so_does_a_comparison(tmp_path: Path) -> None:
+    path, data = between(tmp_path / "m.tflite"), samples(64)
+    variant = build(path, Scheme("int8"), data)
+    kinds = {t.name: t.dtype for t in read(variant.path.read_bytes()).subgraphs[0].tensors}
+    assert (kinds["moved"], kinds["back"]) == ("float32", "float32")
+    assert (variant.inputs[0].dtype, variant.outputs[0].dtype, variant.int8_share) == ("int8", "int8", 1.0)
+    assert lost(path, variant, data) < 0.01
+
+
+def test_a_low_pass_is_a_layer_although_its_filter_is_no_matrix(tmp_path: Path) -> None:
+    assert "low" in {layer.name for layer in layers(low_pass(tmp_path / "m.tflite"))}
 
 
 def test_operators_without_weights_are_ranked_with_the_layers(tmp_path: Path) -> None:
