@@ -24,20 +24,20 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeship import errors
+from edgeship import errors, scratch
 from edgeship.errors import ConversionError, EdgeshipError, InputError, UsageError
 from edgeship.runtime.errors import ProtocolError
 from edgeship.runtime.wire import parse_object
 
 GIB = 1 << 30
 MAX_RESPONSE = 16 << 20  # bytes of response.json
+WORK = "edgeship-work-"  # how the names of temporary folders begin
 LOG_TAIL = 4096  # bytes of the child's output that an error may quote
 
 _PR_SET_PDEATHSIG = 1
@@ -67,8 +67,8 @@ class Limits:
 @contextlib.contextmanager
 def workspace() -> Iterator[Path]:
     """A temporary folder for the files that go to and come from steps."""
-    with tempfile.TemporaryDirectory(prefix="edgeship-") as folder:
-        yield Path(folder)
+    with scratch.folder(WORK) as folder:
+        yield folder
 
 
 def run(
@@ -127,7 +127,8 @@ def _run(
     failure: type[EdgeshipError],
 ) -> dict[str, Any]:  # fmt: skip
     (folder / "request.json").write_text(
-        json.dumps({"step": step, "limits": asdict(limits), "request": dict(request)}), encoding="utf-8"
+        json.dumps({"step": step, "limits": asdict(limits), "parent": os.getpid(), "request": dict(request)}),
+        encoding="utf-8",
     )
     environment = {**os.environ, **_QUIET, "TMPDIR": str(folder), "KERAS_HOME": str(folder / ".keras")}
     with (folder / "log").open("wb") as log:
@@ -212,7 +213,7 @@ def _tail(folder: Path) -> str:
 # ── the child's side ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _limit(limits: Limits) -> None:
+def _limit(limits: Limits, parent: int) -> None:
     for what, value in (
         (resource.RLIMIT_AS, limits.memory), (resource.RLIMIT_CPU, limits.cpu_seconds),
         (resource.RLIMIT_FSIZE, limits.file), (resource.RLIMIT_NOFILE, limits.files), (resource.RLIMIT_CORE, 0),
@@ -222,6 +223,8 @@ def _limit(limits: Limits) -> None:
         resource.setrlimit(what, (wanted, hard))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the system was asked to tell
+            os._exit(1)
 
 
 def _perform(order: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -229,7 +232,7 @@ def _perform(order: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     limits = Limits(**order["limits"])
     step = _short(str(order["step"]))
     try:
-        _limit(limits)
+        _limit(limits, int(order["parent"]))
         module = importlib.import_module(order["step"])
         return {"ok": True, "result": module.perform(order["request"], folder)}
     except EdgeshipError as error:

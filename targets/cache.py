@@ -11,17 +11,18 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeship import scratch
 from edgeship.errors import ConversionError
 from edgeship.runtime.errors import ProtocolError
 from edgeship.runtime.wire import need, parse_object
 
 _ENTRY = "entry.json"
+_MAKING = ".making-"
 _MAX_ENTRY = 16 << 20
 _WRITE = (
     "is there room on that disk, and may you write there? Outside a project, XDG_CACHE_HOME names another folder for it"
@@ -77,23 +78,19 @@ def keep(folder: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> E
     place = folder / key
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
+        with scratch.folder(_MAKING, folder) as temporary:
+            facts = dict(make(temporary))
+            files = {path.name: _sha256(path) for path in sorted(temporary.iterdir()) if path.is_file()}
+            entry = json.dumps({"files": files, "facts": facts}, allow_nan=False)
+            (temporary / _ENTRY).write_text(entry, encoding="utf-8")
+            for path in temporary.iterdir():
+                _sync(path)
+            _sync(temporary)
+            temporary.chmod(0o755)
+            _put(temporary, place)
+            _sync(folder)
     except OSError as error:
         raise ConversionError(f"{folder}: cannot be written: {_why(error)}", hint=_WRITE) from error
-    try:
-        facts = dict(make(temporary))
-        files = {path.name: _sha256(path) for path in sorted(temporary.iterdir()) if path.is_file()}
-        (temporary / _ENTRY).write_text(json.dumps({"files": files, "facts": facts}, allow_nan=False), encoding="utf-8")
-        for path in temporary.iterdir():
-            _sync(path)
-        _sync(temporary)
-        temporary.chmod(0o755)
-        _put(temporary, place)
-        _sync(folder)
-    except OSError as error:
-        raise ConversionError(f"{place}: cannot be written: {_why(error)}", hint=_WRITE) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return Entry(place, files, facts, cached=False)
 
 

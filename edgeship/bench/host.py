@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeship import __version__, wording
+from edgeship import __version__, scratch, wording
 from edgeship.bench import protocol
 from edgeship.bench.machine import conditions, place
 from edgeship.bench.protocol import BenchOptions, Subject
@@ -143,8 +143,8 @@ def run(
     Raises:
         InputError: the model cannot be run.
     """
-    with tempfile.TemporaryDirectory(prefix="edgeship-bench-") as folder, worker(agent, Path(folder)) as child:
-        golden = Path(folder) / "golden.bin"
+    with scratch.folder("edgeship-bench-") as folder, worker(agent, folder) as child:
+        golden = folder / "golden.bin"
         count, source = write_inputs(golden, model, samples)
         fields = load_fields(model, library, golden, count, threads)
         loaded = child.request("load", fields, seconds=LOAD_SECONDS)

@@ -175,6 +175,7 @@ def cli() -> None:
 def main() -> None:
     """The console script."""
     _open_streams()
+    ending = _Ending()
     try:
         cli.main(prog_name="edgeship")
     except SystemExit as end:
@@ -183,7 +184,7 @@ def main() -> None:
             raise
     except KeyboardInterrupt:  # once more, while the first was being answered
         pass
-    _leave()
+    _leave(ending.number)
 
 
 def _open_streams() -> None:
@@ -198,6 +199,20 @@ def _open_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
+class _Ending:
+    """A request to end (a job that is cancelled, a terminal that is closed), answered as Ctrl-C is: nothing is left."""
+
+    def __init__(self) -> None:
+        self.number = signal.SIGINT
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # not where it is ignored, as under nohup
+                signal.signal(number, self._came)
+
+    def _came(self, number: int, _frame: object) -> NoReturn:
+        self.number = signal.Signals(number)
+        raise KeyboardInterrupt
+
+
 def _drop_unwritten() -> None:
     """Let go of what a stream could not write and still holds: Python would try again at its end, and exit with 120."""
     for stream in (sys.stdout, sys.stderr):
@@ -209,13 +224,16 @@ def _drop_unwritten() -> None:
             os.close(null)
 
 
-def _leave() -> NoReturn:
-    """End at once after Ctrl-C: what threads still send or compress is not waited for."""
+def _leave(number: signal.Signals = signal.SIGINT) -> NoReturn:
+    """End at once after Ctrl-C: what threads still send or compress is not waited for. Others see the signal itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _unlink_semaphores()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+    if number != signal.SIGINT:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
     os._exit(INTERRUPTED)
 
 

@@ -10,12 +10,10 @@ from pathlib import Path
 @contextlib.contextmanager
 def conversions() -> Iterator[Path]:
     """The project's cache of variants, or a temporary one where there is no project."""
-    import tempfile
-
-    from edgeship import config
+    from edgeship import config, scratch
 
     if config.find() is not None:
         yield config.load().state / "variants"
         return
-    with tempfile.TemporaryDirectory(prefix="edgeship-model-") as folder:
-        yield Path(folder)
+    with scratch.folder("edgeship-model-") as folder:
+        yield folder

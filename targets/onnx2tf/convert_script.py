@@ -18,7 +18,7 @@ import traceback
 from typing import Any
 
 
-def limit(limits: dict[str, Any]) -> None:
+def limit(limits: dict[str, Any], parent: int) -> None:
     """As `edgeship.child` limits its steps."""
     for what, value in (
         (resource.RLIMIT_AS, limits["memory"]),
@@ -31,6 +31,8 @@ def limit(limits: dict[str, Any]) -> None:
         resource.setrlimit(what, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # it dies with its parent
+        if os.getppid() != parent:  # which is dead already
+            os._exit(1)
 
 
 def convert(request: dict[str, Any], folder: str) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def main(folder: str) -> None:
     with open(os.path.join(folder, "request.json"), encoding="utf-8") as file:
         order = json.load(file)
     try:
-        limit(order["limits"])
+        limit(order["limits"], order["parent"])
         response = {"ok": True, "result": convert(order["request"], folder)}
     except MemoryError:
         response = refusal(f"onnx2tf needs more memory than its limit of {order['limits']['memory'] >> 20} MB")

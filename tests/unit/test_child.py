@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +176,15 @@ def _state(pid: int) -> str:
 def test_an_exit_that_a_step_raises_is_an_error_with_its_name(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ConversionError, match=f"{kind}: 0"):
         run(tmp_path, do="raise", kind=kind, arguments=[0])
+
+
+def test_a_child_whose_parent_is_gone_does_nothing(tmp_path: Path) -> None:
+    """It may die before the child has asked the system to tell it of that."""
+    order = {"step": STEP, "limits": asdict(QUICK), "parent": 1 << 30, "request": {"do": "answer", "value": 1}}
+    (tmp_path / "request.json").write_text(json.dumps(order))
+    argv = [sys.executable, "-c", "import sys; from edgeship.child import main; main(sys.argv[1])", str(tmp_path)]
+    assert subprocess.run(argv, check=False).returncode == 1
+    assert not (tmp_path / "response.json").exists()
 
 
 def test_an_unknown_step_is_an_error(tmp_path: Path) -> None:

@@ -6,8 +6,20 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from multiprocessing import connection
+from typing import ParamSpec, TypeVar
+
+from edgeship import child, scratch
+
+_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+_SECONDS = 5.0  # that the end of killed processes may take
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def workers(count: int | None = None) -> int:
@@ -20,22 +32,59 @@ def processes(count: int | None = None) -> Iterator[Executor]:
     """A pool of processes.
 
     They are started afresh (a fork would copy the threads of progress bars), and leave Ctrl-C to their parent, which
-    ends them; a framework's child dies with the process that started it (`targets.child`).
+    ends them. They end with their parent however that ends, and so does a framework's child with them
+    (`edgeship.child`). Their temporary files are in one folder, which goes with the block.
 
     Args:
         count: how many; see `workers`.
     """
-    pool = ProcessPoolExecutor(workers(count), multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
-    try:
-        yield pool
-    except BaseException:
-        running = list(getattr(pool, "_processes", {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
+    with scratch.folder(child.WORK) as folder:
+        pool = _Pool(
+            workers(count), multiprocessing.get_context("spawn"), initializer=_begin,
+            initargs=(str(folder),),
+        )  # fmt: skip
+        try:
+            yield pool
+        except BaseException:
+            pool.end()
+            raise
+        pool.shutdown()
+
+
+class _Pool(ProcessPoolExecutor):
+    """A pool that can be ended at once."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """As every executor's; a process that is started by it is not left half started by Ctrl-C."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def end(self) -> None:
+        """Kill the processes and give back what the system keeps for them; this end may be skipped by `os._exit`."""
+        running = list((getattr(self, "_processes", None) or {}).values())
         for worker in running:
             worker.kill()
-        raise
-    pool.shutdown()
+        for worker in running:
+            worker.join(_SECONDS)
+        shutting = threading.Thread(target=self.shutdown, kwargs={"cancel_futures": True}, daemon=True)
+        shutting.start()
+        shutting.join(_SECONDS)
 
 
-def _ignore_interrupts() -> None:
+def _begin(folder: str) -> None:
+    """In a new process: its temporary files go to a folder, and it ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    tempfile.tempdir = folder
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    """End where the parent was killed: nobody tells a process of a pool, and it would wait for work for ever."""
+    connection.wait([sentinel])
+    os._exit(1)

@@ -66,7 +66,7 @@ def test_a_full_disk_is_named_as_such_and_hints_at_room(tmp_path: Path, error: O
     def fail(place: Path) -> Mapping[str, Any]:
         raise error
 
-    with pytest.raises(ConversionError, match="k: cannot be written: No space left on device") as caught:
+    with pytest.raises(ConversionError, match=": cannot be written: No space left on device") as caught:
         cache.keep(tmp_path, "k", fail)
     assert "room on that disk" in str(caught.value.hint)
 

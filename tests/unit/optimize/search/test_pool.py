@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -72,3 +73,55 @@ def test_an_interrupt_ends_them_at_once(tmp_path: Path) -> None:
             return
         time.sleep(0.01)
     pytest.fail(f"process {pid} still runs")
+
+
+def _wait_for(pid: int) -> bool:
+    """Whether a process ends in time."""
+    for _ in range(1000):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+KILLED = """
+import sys, time
+from tests.unit.optimize.search.test_pool import _sleep
+from edgeship.optimize.search.pool import processes
+if __name__ == "__main__":
+    with processes(2) as pool:
+        pool.submit(_sleep, sys.argv[1])
+        pool.submit(_sleep, sys.argv[2])
+        time.sleep(120)
+"""
+
+
+def test_they_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    """Each holds an end of the queue that the other waits on: by themselves they would wait for ever."""
+    paths = [tmp_path / "one", tmp_path / "two"]
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    root = str(Path(__file__).resolve().parents[4])
+    environment = {**os.environ, "PYTHONPATH": root, "TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, str(script), *map(str, paths)], env=environment)
+    try:
+        while not all(path.exists() and path.read_text() for path in paths):
+            assert parent.poll() is None
+            time.sleep(0.01)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert all(_wait_for(int(path.read_text())) for path in paths)
+
+
+def test_their_temporary_files_go_with_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with processes(1) as pool:
+        made = Path(pool.submit(tempfile.mkdtemp).result())
+        assert made.parent.parent == tmp_path
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted(tmp_path / "pid")
+    assert [path.name for path in tmp_path.iterdir()] == ["pid"]
