@@ -293,7 +293,8 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
     pairs += [(name, str(path)) for name, path in files if path is not None]
     data = report.encode(found) | {"files": {name: None if path is None else str(path) for name, path in files}}
     pairs = [(name, value) for name, value in pairs if value is not None]
-    table = Table(list(rows[0]), [list(row.values()) for row in rows]) if rows else Lines([])
+    # Where nothing could be made the reason says why of each: rows without a figure would say it again.
+    table = Table(list(rows[0]), [list(row.values()) for row in rows]) if rows and shown else Lines([])
     out.emit("optimize", data, [table, Pairs(pairs)])
 
 

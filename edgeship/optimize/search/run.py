@@ -221,11 +221,12 @@ class Search:
 
     def _say(self, outcome: Outcome) -> None:
         name = outcome.candidate.name
-        text = outcome.error or "not judged"
+        why = outcome.error or "not judged"
+        text = f"{name}: {why}"  # an error may name another candidate, whose float model it starts from
         if outcome.verdict is not None and outcome.variant is not None:
             text = f"{told(outcome.verdict, self._request.limits)}   {units.size(outcome.variant.bytes)}"
         elif outcome.candidate not in self._gone:
-            self._gone[outcome.candidate] = text
+            self._gone[outcome.candidate] = why
         self._reporter.finished(Step(STEP, name), text.splitlines()[0], row_data(outcome))
 
     # ── mixed precision ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -244,11 +244,14 @@ def test_a_candidate_that_fails_stops_nothing(inlined: None, tmp_path: Path, mon
 
     def build(self: Any, source: Any, scheme: Any, *rest: Any) -> Variant:
         if scheme.precision == "int8":
-            raise ConversionError("no kernel for <script>", hint="float16")
+            raise ConversionError("tflite float32: no kernel for <script>", hint="float16")
         return real(self, source, scheme, *rest)
 
     monkeypatch.setattr(type(target), "build", build)
-    found = search(request(tmp_path))
+    told = Told()
+    found = search(request(tmp_path), told)
+    [line] = [d["summary"] for n, s, d in told.steps if (n, s) == ("try", "tflite int8")]
+    assert line == "tflite int8: tflite float32: no kernel for <script>", "of which candidate, whatever it names"
     assert found.pick.row is not None
     assert found.pick.row.candidate.scheme.precision != "int8"
     assert {t.status for t in found.tried if t.candidate.scheme.precision == "int8"} == {"failed"}
