@@ -3,6 +3,8 @@
 Decided before ONNX Runtime sees the graph, because it says nothing of these or fails:
 
 * Layers to keep, and the Relu or Clip behind one, which would be quantized for nothing.
+* What only layers to keep read is not rounded: neither the tensor, nor what a Relu or a pooling passes on to them. One
+  loud channel is then mended by one layer in float, the one that reads it; who writes it has int8 weights and input.
 * Tensors whose values are not finite or beyond use (masks of attention): a scale for them leaves nothing of the rest.
 * Tails of outputs whose parts differ in range (`parts`), and layers whose answers are squared (`magnified`).
 * What lies among operators that have no int8 form (`islands`).
@@ -35,6 +37,8 @@ from edgeship.targets.scheme import Scheme
 
 Range = Sequence[float]
 _CASTS = ("QuantizeLinear", "DequantizeLinear")
+#: Operators that pass on the largest or some of the values that they read.
+PASSING = frozenset({"Relu", "Clip", "MaxPool", *g.LAYOUT}) - {"Concat"}
 _INFERRED = ("onnx.infer", "onnxruntime.quant")  # tells the quantizer that shapes are known: its own inference may fail
 
 
@@ -127,6 +131,7 @@ def quantize(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> tuple[Any,
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     left = excluded(model, scheme, found)
+    keep = passing_to(model, left.keep)
     wide = scheme.precision == "int16x8"
     bodies = g.with_bodies(model)
     own_biases(model)
@@ -136,7 +141,7 @@ def quantize(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> tuple[Any,
     entry.key, entry.value = _INFERRED
     quantizer = qdq_quantizer.QDQQuantizer(
         model, scheme.per_channel, False, QuantType.QInt8, QuantType.QInt16 if wide else QuantType.QInt8,
-        tensors_range(model, found["ranges"]), [], sorted(left.keep | left.float_only),
+        tensors_range(model, found["ranges"]), [], sorted(keep | left.float_only),
         sorted({*QDQRegistry, *QLinearOpsRegistry}),
         {"ActivationSymmetric": scheme.symmetric or wide, "WeightSymmetric": True,
          "QDQKeepRemovableActivations": bool(bodies)},
@@ -145,8 +150,9 @@ def quantize(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> tuple[Any,
     quantizer.model.topological_sort()
     made = quantizer.model.model
     forget(made)
+    read_unrounded(made, keep)
     if scheme.endpoints != "int8":
-        read_inputs_as_they_are(made, {*QDQRegistry, *QLinearOpsRegistry}, left.keep | left.float_only)
+        read_inputs_as_they_are(made, {*QDQRegistry, *QLinearOpsRegistry}, keep | left.float_only)
     short_names(made, known)
     notes = list(left.notes)
     if scheme.endpoints == "int8":
@@ -155,6 +161,38 @@ def quantize(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> tuple[Any,
     if done := weights.shrink(made, per_channel=scheme.per_channel, keep=left.keep):
         notes.append(f"int8 weights, computed in float: {some(done)}")
     return made, tuple(notes)
+
+
+def passing_to(model: Any, keep: Collection[str]) -> frozenset[str]:
+    """The nodes `keep`, and those before them that pass on what they read to nothing else."""
+    readers, outputs = g.consumers(model.graph), {value.name for value in model.graph.output}
+    names = set(keep)
+    for node in reversed(model.graph.node):
+        if node.op_type in PASSING and not outputs.intersection(node.output):
+            behind = [reader.name for name in node.output for reader in readers.get(name, ())]
+            if behind and names.issuperset(behind):
+                names.add(node.name)
+    return frozenset(names)
+
+
+def read_unrounded(model: Any, keep: Collection[str]) -> None:
+    """Take out the rounding of tensors that nothing but the nodes `keep` reads, in place."""
+    graph = model.graph
+    producers, readers, outputs = g.producers(graph), g.consumers(graph), {value.name for value in graph.output}
+    for cast in [node for node in graph.node if node.op_type == "DequantizeLinear"]:
+        rounding, behind = producers.get(cast.input[0]), readers.get(cast.output[0], [])
+        if rounding is None or rounding.op_type != "QuantizeLinear" or len(readers[cast.input[0]]) > 1:
+            continue
+        if not behind or {cast.input[0], cast.output[0]} & outputs:
+            continue
+        if any(node.name not in keep or g.inner(node) for node in behind):
+            continue
+        for node in behind:
+            for place, name in enumerate(node.input):
+                if name == cast.output[0]:
+                    node.input[place] = rounding.input[0]
+        graph.node.remove(rounding)
+        graph.node.remove(cast)
 
 
 def own_biases(model: Any) -> None:

@@ -75,6 +75,22 @@ def convolutional(path: Path, opset: int = 17) -> Path:
     return save(path, nodes, [value("x", (1, 3, 8, 8))], [value("y", (1, 10))], held, opset)
 
 
+def loud(path: Path) -> Path:
+    """Conv, Relu, MaxPool, Conv: one channel between them is 2,000 times as loud as the others."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("MaxPool", ["r1"], ["p1"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Conv", ["p1", "w2"], ["y"], kernel_shape=[1, 1]),
+    ]
+    factor = np.where(np.arange(8) == 2, 2000, 1).astype(np.float32)
+    held = {
+        "w1": weights((8, 3, 3, 3), 1) * factor[:, None, None, None], "b1": weights((8,), 2) * factor,
+        "w2": weights((4, 8, 1, 1), 4) / factor[:, None, None],
+    }  # fmt: skip
+    return save(path, nodes, [value("x", (1, 3, 8, 8))], [value("y", (1, 4, 4, 4))], held)
+
+
 def detector(path: Path, *, direct: bool = False) -> Path:
     """Boxes of 0 … 320 and scores of 0 … 1 that share an output; `direct`: written by one Conv, not by a Concat."""
     held: dict[str, Array] = {"w": weights((8, 3, 3, 3), 1), "size": np.float32(320), "rows": np.array([1, 6, 64])}

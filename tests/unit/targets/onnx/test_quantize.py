@@ -121,6 +121,30 @@ def test_layers_to_keep_stay_in_float_and_the_others_do_not(tmp_path: Path) -> N
         assert 0.5 < variant.int8_share < 1.0
 
 
+def test_what_only_a_layer_to_keep_reads_is_not_rounded(tmp_path: Path) -> None:
+    path, data = graphs.loud(tmp_path / "m.onnx"), graphs.data("x", (3, 8, 8))
+    assert quality(build(path, data), path, data) < 5
+    mended = build(path, data, keep=("y",))
+    assert quality(mended, path, data) > 25
+    model = graphs.load(mended.path)
+    floats = {t.name for t in model.graph.initializer if t.data_type == graphs.FLOAT and len(t.dims) > 1}
+    first, second = [n for n in model.graph.node if n.op_type == "Conv"]
+    assert first.input[1] not in floats
+    assert second.input[1] in floats
+    assert [n.op_type for n in model.graph.node if n.op_type not in ("QuantizeLinear", "DequantizeLinear")] == [
+        "Conv", "Relu", "MaxPool", "Conv"
+    ]  # fmt: skip
+
+
+def test_what_an_int8_layer_reads_too_is_rounded_for_a_layer_to_keep_as_well(tmp_path: Path) -> None:
+    path, data = graphs.convolutional(tmp_path / "m.onnx"), graphs.data("x", (3, 8, 8))
+    second = [n.output[0] for n in nodes(build(path, data, "float32")) if n.op_type == "Conv"][1]
+    made = nodes(build(path, data, keep=(second,)))
+    writers = {name: node for node in made for name in node.output}
+    (kept,) = [n for n in made if n.op_type == "Conv" and n.output[0] == second]
+    assert writers[kept.input[0]].op_type == "DequantizeLinear"  # the sum reads it too, and the first layer stays int8
+
+
 def test_a_layer_to_keep_that_is_not_there_is_refused_with_the_closest(tmp_path: Path) -> None:
     path, data = graphs.convolutional(tmp_path / "m.onnx"), graphs.data("x", (3, 8, 8))
     with pytest.raises(UsageError, match="no operator writes the tensor 'summ'") as caught:
