@@ -235,14 +235,18 @@ def mixed(bench: Bench) -> Result:
         if tool.name in ("edgeship", "NNCF"):
             made[f"{tool.name}, int8"] = bench.int8(tool, source)[1]
     found = bench.judged(source, made)
-    rows = [("float", f"{found['float onnx']['accuracy']:.2%}", "", "")]
+    rows = [("float", f"{found['float onnx']['accuracy']:.2%}", "", "", "")]
     for name in ("edgeship, int8", "NNCF, int8", "edgeship, mixed", "NNCF, mixed"):
         one = found[name]
         seconds = f"{used[name].seconds:.0f}" if name in used else ""
-        rows.append((name, f"{one['accuracy']:.2%}", f"{one['float_layers']} of {one['layers']}", seconds))
-    head = ("model", "accuracy", "layers run in float", "processor s")
-    ours, theirs = (found[f"{name}, mixed"]["float_layers"] for name in ("edgeship", "NNCF"))
-    missed = [f"edgeship keeps {ours} layers in float, NNCF {theirs}"] if ours >= theirs else []
+        layers = (f"{len(one[key])} of {one['layers']}" for key in ("kept", "run_in_float"))
+        rows.append((name, f"{one['accuracy']:.2%}", *layers, seconds))
+    head = ("model", "accuracy", "layers kept in float", "run in float", "processor s")
+    missed = []
+    for key, what in (("kept", "keeps {} layers in float"), ("run_in_float", "has {} layers run in float")):
+        ours, theirs = (len(found[f"{name}, mixed"][key]) for name in ("edgeship", "NNCF"))
+        if ours >= theirs:
+            missed.append(f"edgeship {what.format(ours)}, NNCF {theirs}")
     lost = found["float onnx"]["accuracy"] - found["edgeship, mixed"]["accuracy"]
     missed += [f"edgeship's mixed precision loses {lost * 100:.1f} points on all images"] if lost > 0.02 else []
     title = "Mixed precision, at most 1 point lost on 2,000 images; judged on 10,000"
