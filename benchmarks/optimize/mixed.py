@@ -11,6 +11,7 @@ sums of int8, as edgeship's does, and it is given each image's own score, so tha
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -33,7 +34,8 @@ def edgeship(source: Path, out: Path) -> None:
     command = ["optimize", str(source / "float.onnx"), "--data", "data.npz", "--evaluation", "evaluation.npz"]
     command += ["--profile", "raspberry-pi-5", "--format", "onnx", "--precision", "int8", "--output", "found"]
     command += ["--max-drop", str(POINTS), "--max-class-drop", "100", "--json"]
-    subprocess.run([sys.executable, "-c", "from edgeship.cli import main; main()", *command], check=True)
+    fresh = {**os.environ, "XDG_CACHE_HOME": str(Path("cache").resolve())}  # nothing is there from another run
+    subprocess.run([sys.executable, "-c", "from edgeship.cli import main; main()", *command], check=True, env=fresh)
     (found,) = Path("found").glob("*.onnx")
     shutil.copyfile(found, out)
 
