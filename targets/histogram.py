@@ -107,5 +107,5 @@ class Histogram:
 
 
 def _exponent(largest: float) -> int:
-    """The smallest e with largest < 2ᵉ."""
-    return max(int(np.frexp(largest)[1]), _LEAST)
+    """The smallest e with largest < 2ᵉ; that of 0 is `_LEAST`, so that zeros widen nothing."""
+    return max(int(np.frexp(largest)[1]), _LEAST) if largest > 0 else _LEAST

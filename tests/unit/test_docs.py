@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -97,6 +98,17 @@ def test_every_schema_is_documented() -> None:
     text = page("docs/reference/schemas.md")
     for name in SCHEMAS:
         assert f"`edgeship.{name}/v1`" in text
+
+
+def test_every_trap_names_tests_that_exist() -> None:
+    text = page("docs/explanation/traps.md")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| with plain tools")]
+    assert len(rows) > 30
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        assert named, f"no test in the row {row[:60]}"
+        for path, name in named:
+            assert f"\ndef {name}(" in page(path), f"{path} has no test {name}"
 
 
 def test_every_command_has_a_schema_of_its_name(build: ModuleType) -> None:

@@ -248,6 +248,13 @@ def test_names_and_wheelhouses_that_are_not_there_are_refused(lists: Path, tmp_p
         environments.setup("tiny", wheelhouse=tmp_path / "none", reporter=Reporter())
 
 
+def test_the_old_runtime_has_a_numpy_below_2() -> None:
+    """With numpy 2 tflite-runtime 2.14 imports, and cannot create an interpreter."""
+    assert int(environments.packages("tflite-runtime")["numpy"].partition(".")[0]) < 2
+    (check,) = (recipe.check for recipe in environments.RECIPES if recipe.name == "tflite-runtime")
+    assert "numpy.__version__ < '2'" in check
+
+
 @pytest.mark.parametrize("name", [recipe.name for recipe in environments.RECIPES])
 def test_every_package_of_a_list_is_pinned_to_version_and_hash_and_no_address_is_named(name: str) -> None:
     text = environments.requirements(name).read_text()

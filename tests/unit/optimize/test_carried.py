@@ -29,6 +29,7 @@ def test_what_is_state_is_told_by_names_and_shapes() -> None:
     assert pairs(specs(x=(1, 4), state=(1, 8)), specs(y=(1, 2), stateN=(1, 8))) == {"state": "stateN"}
     assert pairs(specs(x=(1, 4), h=(1, 8), c=(1, 8)), specs(y=(1, 2), hn=(1, 8), cn=(1, 8))) == {"h": "hn", "c": "cn"}
     assert pairs(specs(x=(1, 4), h_in=(1, 8)), specs(y=(1, 2), h_out=(1, 8))) == {"h_in": "h_out"}
+    assert pairs(specs(x=(1, 4), h=(1, 8)), specs(h_out=(1, 8), h_new=(1, 8), y=(1, 2))) == {}, "which one is not told"
 
 
 def test_an_image_that_becomes_an_image_is_no_state() -> None:

@@ -45,6 +45,16 @@ def test_bins_are_never_wider_than_a_quarter_of_two_thousand_over_the_range() ->
         assert edges[1] - edges[0] <= 2 * top / 2048 / 2 * 1.0001
 
 
+def test_a_sample_of_zeros_costs_no_resolution() -> None:
+    """A channel that is off in one sample and small in the others: bins are as fine as without that sample."""
+    quiet = np.linspace(-1e-3, 1e-3, 501)
+    plain, after, between = of(quiet), of(np.zeros(9), quiet), of(quiet[:250], np.zeros(9), quiet[250:])
+    assert plain.exponent == after.exponent == between.exponent == -9
+    assert of(np.zeros(9)).merge(of(quiet)).exponent == of(quiet).merge(of(np.zeros(9))).exponent == -9
+    assert np.array_equal(after.counts, between.counts)
+    assert after.total == plain.total + 9
+
+
 def test_zeros_alone_and_what_is_not_finite() -> None:
     assert of([0, 0]).total == 2
     found = of([np.nan, 1, -np.inf, np.inf, 2], [np.nan])

@@ -23,7 +23,9 @@ def test_what_an_output_always_says_hides_nothing() -> None:
 
 def test_the_worst_output_counts_and_no_number_is_broken() -> None:
     y = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-    assert relative_error([y, y], [y, y * 1.1]) > 0
+    assert relative_error([y, y], [y, y * 1.1]) == relative_error([y, y], [y * 1.1, y]) > 0
+    steady = np.full((50, 4), 2.0, np.float32)
+    assert relative_error([steady], [steady * 1.1]) == pytest.approx(0.01, rel=1e-4), "against what it always says"
     assert relative_error([y], [np.full_like(y, np.nan)]) == BROKEN
     assert relative_error([np.zeros((3, 2), np.float32)], [np.ones((3, 2), np.float32)]) > 0
 

@@ -21,6 +21,11 @@ def test_samples_come_back_as_they_were(tmp_path: Path) -> None:
     assert found.sha256 == data.sha256
     assert list(found.inputs) == ["a/b", "c"]
     assert store.put(Dataset({"a": x}), tmp_path).load().labels is None
+    labels = np.arange(4, dtype=np.int32)
+    for one in (labels, labels[::-1].copy()):  # of the same inputs
+        found = store.put(Dataset({"a": x}, one), tmp_path).load()
+        assert found.labels is not None
+        assert found.labels.tolist() == one.tolist()
 
 
 def test_samples_that_were_changed_are_not_used(tmp_path: Path) -> None:
