@@ -13,6 +13,7 @@ from edgeship.dataset import Dataset
 from edgeship.errors import InputError, UsageError
 from edgeship.optimize import paired, quality
 from edgeship.optimize.agreement import agreeing
+from edgeship.optimize.gate import GateVerdict
 from edgeship.optimize.quality import Verdict, judge, signed
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
@@ -111,6 +112,16 @@ def test_what_one_class_needs_is_told_in_samples_of_all() -> None:
     one = paired.needed(1, 0, 100, 0.04)
     assert one is not None
     assert verdict.needs_n == 10 * one
+
+
+def test_what_the_gate_refuses_fails_whatever_it_loses() -> None:
+    fine = verdict_of(n=5000)
+    refused = GateVerdict("quantization", False, (), (), 1, 5000, "out: it answers the same whatever the sample")
+    verdict = quality.gated(fine, refused)
+    assert (fine.passed, fine.proven) == (True, True)
+    assert (verdict.passed, verdict.proven, verdict.needs_n) == (False, False, None)
+    assert verdict.summary.endswith("refused by the numeric gate: out: it answers the same whatever the sample")
+    assert quality.gated(fine, replace(refused, passed=True)).passed
 
 
 def test_one_lost_class_fails_though_the_whole_holds() -> None:
