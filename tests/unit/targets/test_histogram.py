@@ -59,6 +59,7 @@ def test_zeros_alone_and_what_is_not_finite() -> None:
     assert of([0, 0]).total == 2
     found = of([np.nan, 1, -np.inf, np.inf, 2], [np.nan])
     assert (found.lost, found.total, found.low, found.high) == (4, 2, 1.0, 2.0)
+    assert of([np.nan]).merge(of([1, np.inf])).lost == 2
 
 
 def test_magnitudes_fold_the_negative_half() -> None:
