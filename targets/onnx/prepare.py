@@ -3,6 +3,7 @@
 What it does, in this order, and why:
 
 * The batch is fixed at 1 and open axes of outputs are forgotten: their names would contradict it.
+* A branch that cannot run with these shapes is taken out (`branches`).
 * Opset 17 or later first of all: per-channel int8 on an opset below 13 is an invalid graph.
 * onnxsim folds constants; where it cannot, or gets it wrong by its own check, the model stays as it is.
 * ONNX Runtime's basic optimization turns MatMul + Add into Gemm and folds normalizations into convolutions.
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from edgeship.errors import ConversionError
+from edgeship.targets.onnx import branches, fold
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.inspect import DTYPES, describe, opset_of, read
 
@@ -36,16 +38,19 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         folder: gets model.onnx, and what the tools leave behind.
 
     Returns:
-        Facts of the result (`inspect.describe`), and "measured": shapes of the outputs from a run, or [] where the
-        model does not run on zeros.
+        Facts of the result (`inspect.describe`); "measured": shapes of the outputs from a run, or [] where the model
+        does not run on zeros; "decided": what people should know.
     """
     import onnx
 
-    model = fixed_model(Path(request["path"]))
+    model, decided = branches.settled(fixed_model(Path(request["path"])), folder)
     if request["prepare"]:
         model = _current(model)
         if request["from"] == "float32":
             model = _optimized(_simplified(model), folder)
+        elif request["from"] == "int8":
+            g.hold_constants(model)
+            fold.fold(model)
         model = _inferred(model)
     measured = _tell_truth(model, folder)
     if request["prepare"] and request["from"] == "float32":
@@ -53,7 +58,10 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         g.name_nodes(model)
     result = folder / FILE
     onnx.save(model, str(result))
-    return {**describe(read(result), result), "measured": measured}
+    facts = describe(read(result), result)
+    if request["from"] == "int8":
+        decided += fold.share_said(facts["int8_share"])
+    return {**facts, "measured": measured, "decided": decided}
 
 
 def fixed_model(path: Path) -> Any:

@@ -19,7 +19,7 @@ from edgeship.targets import answers, registry, routes
 from edgeship.targets.base import Variant
 from edgeship.targets.onnx import inspect
 from edgeship.targets.scheme import Scheme
-from tests.simulators import inline
+from tests.simulators import inline, onnx_graphs
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
@@ -253,3 +253,72 @@ def test_nan_weights_are_refused_and_infinite_masks_are_not(tmp_path: Path, exte
         registry.inspect(path)
     assert "earlier checkpoint" in str(caught.value.hint)
     registry.inspect(detector(tmp_path / "m.onnx", [1, 3, 8, 8], change=spoil(float("-inf"))))
+
+
+# ── branches that cannot run, weights that were trained for int8 ─────────────────────────────────────────────────────
+
+
+def two_rates(path: Path) -> Path:
+    """Windows of "x" [1, n]: of 64 samples in the one branch, of 32 in the other, as "rate" says."""
+
+    def branch(name: str, width: int) -> Any:
+        nodes = [helper.make_node("Gemm", ["x", f"{name}_w"], [f"{name}_y"], name=name)]
+        tensors = [numpy_helper.from_array(weights(width, 6), f"{name}_w")]
+        outputs = [helper.make_tensor_value_info(f"{name}_y", FLOAT, None)]
+        return helper.make_graph(nodes, name, [], outputs, tensors)
+
+    nodes = [
+        helper.make_node("Equal", ["rate", "fast"], ["is_fast"]),
+        helper.make_node("If", ["is_fast"], ["y"], then_branch=branch("fast", 64), else_branch=branch("slow", 32)),
+    ]
+    inputs: dict[str, Any] = {"x": [None, None], "rate": (INT64, [])}
+    return save(path, nodes, inputs, {"y": None}, {"fast": np.array(16000)})
+
+
+@pytest.mark.parametrize(("width", "rate", "lost"), [(64, 16000, "else"), (32, 8000, "then")])
+def test_a_branch_that_cannot_run_with_the_chosen_shape_is_taken_out(
+    tmp_path: Path, width: int, rate: int, lost: str
+) -> None:
+    path = two_rates(tmp_path / "m.onnx")
+    facts = registry.inspect(path, shapes={"x": [1, width]})
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(24, 1, width)).astype(np.float32)
+    data = Dataset({"x": x, "rate": np.full(24, rate, np.int64)})
+    variant = registry.target("onnx").build(facts, Scheme("int8"), data, tmp_path / "c", Reporter())
+    (wanted,) = registry.source_answers(facts, variant, data, Reporter())
+    (given,) = answers.of_variant(variant, data)
+    assert np.abs(wanted.reshape(24, 6) - x[:, 0] @ weights(width, 6)).max() < 1e-4
+    assert np.abs(given - wanted).max() < 0.05 * np.abs(wanted).max()
+    assert {t.name for t in variant.inputs} == {"x", "rate"}
+    start = registry.target("onnx").build(facts, Scheme("float32"), None, tmp_path / "c", Reporter())
+    assert any(f"the {lost} branch of If" in note for note in start.notes)
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_weights_that_were_trained_for_int8_become_int8(tmp_path: Path, axis: int | None) -> None:
+    """Their QuantizeLinear stands behind float numbers: a file of float weights that calls itself int8."""
+    w = weights(40, 12)
+    scale = np.float32(0.01) if axis is None else np.linspace(0.005, 0.02, 40).astype(np.float32)
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xd"]),
+        helper.make_node("QuantizeLinear", ["w", "ws", "wz"], ["wq"], **({} if axis is None else {"axis": axis})),
+        helper.make_node("DequantizeLinear", ["wq", "ws", "wz"], ["wd"], **({} if axis is None else {"axis": axis})),
+        helper.make_node("Gemm", ["xd", "wd"], ["y"], transB=1),
+    ]
+    held = {"w": w, "s": np.float32(0.02), "z": np.int8(0), "ws": scale, "wz": np.zeros(scale.shape, np.int8)}
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 12]}, {"y": [1, 40]}, held)
+    facts = registry.inspect(path)
+    assert (facts.precision, facts.int8_share) == ("int8", 0)
+    data = Dataset({"x": np.random.default_rng(0).normal(size=(20, 1, 12)).astype(np.float32)})
+    variant = registry.target("onnx").build(facts, Scheme("int8"), None, tmp_path / "c", Reporter())
+    assert variant.int8_share == 1
+    (wanted,) = registry.source_answers(facts, variant, data, Reporter())
+    assert np.abs(answers.of_variant(variant, data)[0] - wanted).max() < 1e-5
+
+
+def test_a_model_whose_float_weights_go_by_int8_says_so(tmp_path: Path) -> None:
+    path = onnx_graphs.quantized_already(tmp_path / "m.onnx")
+    variant = registry.target("onnx").build(registry.inspect(path), Scheme("int8"), None, tmp_path / "c", Reporter())
+    assert variant.int8_share == 0
+    assert any("100% of its weights are stored as float" in note for note in variant.notes)
