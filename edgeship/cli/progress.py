@@ -175,7 +175,8 @@ class JsonReporter(Reporter):
         """Event "finished"."""
         now = time.monotonic()
         with self._lock:
-            seconds = now - self._open.pop(step, now)
+            waited = now - self._open.pop(step, now)
+        seconds = float((data or {}).get("seconds") or waited)  # as on a terminal: what the step itself took
         self._write("finished", step, seconds=round(seconds, 3), summary=summary, details=dict(data or {}))
 
     def note(self, text: str) -> None:

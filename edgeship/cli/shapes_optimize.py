@@ -32,6 +32,18 @@ class CandidateLatency(Record):
     runs: int
 
 
+class SearchPart(Record):
+    """A class or a named slice of the data."""
+
+    name: str
+    samples: int
+    float_: float = Field(alias="float", description="the metric of the source, 0 to 1")
+    variant: float = Field(description="the metric of the candidate, 0 to 1")
+    drop: float = Field(description="points, positive is worse")
+    drop_interval: list[float] = Field(description="95 %, points")
+    too_few: bool = Field(description="whether these are too few samples to hold the bare figure against the limit")
+
+
 class SearchCandidate(Record):
     """One candidate and what became of it."""
 
@@ -51,7 +63,11 @@ class SearchCandidate(Record):
     drop_interval: list[float] | None = Field(description="95 %, points")
     agreement: float | None
     proven: bool | None
-    summary: str | None
+    needs_samples: int | None = Field(description="evaluation samples that would prove it; null: proven, or none would")
+    worst_class: SearchPart | None = Field(description="what breaks its limit, else what loses most")
+    worst_slice: SearchPart | None = Field(description="what breaks its limit, else what loses most")
+    gate: str | None = Field(description="why it does not compute what the source does; null: it does")
+    summary: str | None = Field(description="all of it in a line for people")
     latency: CandidateLatency | None
     untimed: str | None = Field(description="why there is no latency")
 

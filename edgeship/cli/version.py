@@ -26,6 +26,8 @@ PACKAGES = (
     "ai-edge-litert",
     "ai-edge-quantizer",
     "tf2onnx",
+    "torch",
+    "Pillow",
     "asyncssh",
 )
 

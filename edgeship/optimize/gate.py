@@ -334,7 +334,8 @@ def _far(worst: float) -> str:
 
 def _failure(complaints: Sequence[Complaint]) -> str:
     first = complaints[0]
-    more = f"; {len(complaints) - 1} more parts like it" if len(complaints) > 1 else ""
+    others = len(complaints) - 1
+    more = f"; {others} more part{'' if others == 1 else 's'} like it" if others else ""
     span = f" (source {first.error.low:.3g} … {first.error.high:.3g})"
     return f"{first.error.name}: {first.words}{span}{more}"
 

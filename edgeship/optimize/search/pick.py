@@ -73,7 +73,7 @@ def misses(row: Row, budget: Budget) -> list[Miss]:
         out.append(quality_miss(verdict, budget))
     elif budget.strict and not verdict.proven:
         # Measured within the limit is nearer than anything that was measured above it.
-        out.append(Miss(0.0, "its loss is within the limit but not proven" + _samples(verdict), "proof"))
+        out.append(Miss(0.0, _open(verdict, budget), "proof"))
     if budget.max_bytes is not None and row.variant.bytes > budget.max_bytes:
         excess = row.variant.bytes / budget.max_bytes - 1
         text = f"{_above(row.variant.bytes, budget.max_bytes, units.size)} allowed"
@@ -184,7 +184,7 @@ def choose(
                 "the latencies, and so what was held against the limit," if budget.max_latency_us else "the latencies"
             )
             reason += f"; {held} are of {timed[0].latency.arch}, not of the board: --on DEVICE measures there"
-    return Pick(chosen, reason + _proof(chosen.verdict))
+    return Pick(chosen, reason + _proof(chosen.verdict, budget))
 
 
 def _preferred(rows: Sequence[Row], precisions: Sequence[str], formats: Sequence[str]) -> tuple[Row, str]:
@@ -211,8 +211,17 @@ def _place(name: str, order: Sequence[str]) -> int:
     return order.index(name) if name in order else len(order)
 
 
-def _proof(verdict: Verdict) -> str:
-    return "" if verdict.proven else "; its loss is within the limit but not proven" + _samples(verdict)
+def _proof(verdict: Verdict, limits: AccuracyBudget) -> str:
+    return "" if verdict.proven else "; " + _open(verdict, limits)
+
+
+def _open(verdict: Verdict, limits: AccuracyBudget) -> str:
+    """Which limit is held without a proof, and how many samples would be one."""
+    what = "its loss is"
+    kinds = [part.kind for part in (verdict.worst_class, verdict.worst_slice) if part is not None]
+    if verdict.interval[1] <= limits.max_drop and kinds:
+        what = f"its whole loss is proven, that of a {' or '.join(kinds)} is"
+    return f"{what} within the limit but not proven{_samples(verdict)}"
 
 
 def _samples(verdict: Verdict) -> str:

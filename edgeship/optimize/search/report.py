@@ -8,7 +8,7 @@ from typing import Any
 from edgeship import __version__, wording
 from edgeship.bench import units
 from edgeship.optimize import metrics
-from edgeship.optimize.quality import slice_limit
+from edgeship.optimize.quality import PartDrop, slice_limit
 from edgeship.optimize.search.candidate import Candidate
 from edgeship.optimize.search.charts import FORMATS, pareto
 from edgeship.optimize.search.pick import Row, misses, points
@@ -79,8 +79,21 @@ def _tried(tried: Tried) -> dict[str, Any]:
         "float": verdict.float_value if verdict else None, "variant": verdict.variant_value if verdict else None,
         "drop": verdict.drop if verdict else None, "drop_interval": list(verdict.interval) if verdict else None,
         "agreement": verdict.agreement if verdict else None, "proven": verdict.proven if verdict else None,
+        "needs_samples": verdict.needs_n if verdict else None,
+        "worst_class": _part(verdict.worst_class) if verdict else None,
+        "worst_slice": _part(verdict.worst_slice) if verdict else None,
+        "gate": verdict.gate.reason if verdict and verdict.gate and not verdict.gate.passed else None,
         "summary": verdict.summary if verdict else None,
         "latency": latency.encode() if latency else None, "untimed": row.untimed if row else None,
+    }  # fmt: skip
+
+
+def _part(part: PartDrop | None) -> dict[str, Any] | None:
+    if part is None:
+        return None
+    return {
+        "name": part.name, "samples": part.samples, "float": part.float_value, "variant": part.variant_value,
+        "drop": part.drop, "drop_interval": list(part.interval), "too_few": part.few,
     }  # fmt: skip
 
 

@@ -143,6 +143,16 @@ def test_a_loss_that_is_not_proven_is_said_and_with_strict_a_miss() -> None:
     assert choose([one], Budget(strict=True), arch="a", precisions=PI, formats=FORMATS).row is None
 
 
+def test_it_is_said_whether_the_whole_or_a_part_is_not_proven() -> None:
+    one = row("tflite int8")
+    part = PartDrop("class", "6", 30, 1.0, 0.95, 5.0, (0.0, 12.0), lost=1)
+    opened = replace(one, verdict=replace(one.verdict, proven=False, needs_n=1430, worst_class=part))
+    [miss] = misses(opened, Budget(strict=True))
+    assert miss.text == (
+        "its whole loss is proven, that of a class is within the limit but not proven, that needs n ≥ 1,430"
+    )
+
+
 @pytest.mark.parametrize(
     ("budget", "said"),
     [

@@ -111,7 +111,11 @@ def test_it_picks_reports_and_saves(inlined: None, tmp_path: Path) -> None:
     assert "median 50.0 µs, p95 60.0 µs on host" in hover
     assert "</span>TFLite" in page
     assert "</span>ONNX" not in page, "the legend holds what the plot shows"
-    assert "no kernels" in str(report.encode(found))
+    data = report.encode(found)
+    assert "no kernels" in str(data)
+    [picked] = [one for one in data["candidates"] if one["status"] == "pick"]
+    assert picked["worst_class"].keys() >= {"name", "samples", "drop", "drop_interval", "too_few"}
+    assert (picked["worst_slice"], picked["gate"]) == (None, None)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "m.int8.tflite", "m.int8.tflite.recipe.json", "report.html", "search.json",
     ]  # fmt: skip
