@@ -8,7 +8,7 @@ net.read(x)                                # the network whose only output is x
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,11 +51,12 @@ class Net:
 
     def layer(
         self, kind: str, name: str, *given: Tensor, out: Sequence[int], constant: Any = None,
-        module: str = "keras.layers", **config: Any,
+        module: str = "keras.layers", named: Mapping[str, Tensor] | None = None, **config: Any,
     ) -> Tensor:  # fmt: skip
         tensors = [tensor.encode() for tensor in given]
         args: list[Any] = [tensors] if len(given) > 1 and "ops" not in module else tensors
-        node = {"args": args + ([] if constant is None else [constant]), "kwargs": {}}
+        keywords = {key: tensor.encode() for key, tensor in (named or {}).items()}
+        node = {"args": args + ([] if constant is None else [constant]), "kwargs": keywords}
         found = next((layer for layer in self.layers if layer["name"] == name), None)
         if found is None:
             found = {

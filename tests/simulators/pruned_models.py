@@ -3,6 +3,8 @@
 digits.keras, digits.npz     a residual, depthwise, concatenating net, trained for a moment on the 8 × 8 digits of
                              scikit-learn, and 600 of these digits with labels
 dead.keras                   the same, where half of the channels of each group are read with zeros: `DEAD`
+gates.keras                  an LSTM for each direction, a GRU, two simple recurrent layers summed; half read with zeros
+heads.keras                  tokens, a table, attention with a residual, dense layers; half read with zeros
 two.keras                    two inputs, two outputs by name, a nested model, none of them classes
 names.keras                  nested models whose layers have one name
 
@@ -13,7 +15,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,8 @@ from edgeship.targets import child
 CASES: Mapping[str, tuple[str, Plan, bool]] = {
     "dead": ("dead", Plan(amount=0.5, settings=Settings(epochs=0)), True),
     "dead-unlabelled": ("dead", Plan(amount=0.5, settings=Settings(epochs=0)), False),
+    "gates": ("gates", Plan(amount=0.5, settings=Settings(epochs=0)), False),
+    "heads": ("heads", Plan(amount=0.5, settings=Settings(epochs=0)), False),
     "fast": ("digits", Plan(speedup=1.5, settings=Settings(epochs=3, batch=32)), True),
     "fast-again": ("digits", Plan(speedup=1.5, settings=Settings(epochs=3, batch=32)), True),
     "taught": ("digits", Plan(speedup=1.5, settings=Settings(epochs=3, batch=32)), False),
@@ -91,19 +96,22 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
     model.fit(x, y, epochs=12, batch_size=32, verbose=0)
     model.save(folder / "digits.keras")
-    for layer, attribute, axis in _READERS:
-        weight = getattr(model.get_layer(layer), attribute)
-        values = np.array(weight)
-        at: list[Any] = [slice(None)] * values.ndim
-        at[axis] = [place * 8 + c for place in range(values.shape[axis] // 8) for c in DEAD]
-        values[tuple(at)] = 0
-        weight.assign(values)
-    model.save(folder / "dead.keras")
+    _silence(model, _READERS).save(folder / "dead.keras")
+    _silence(_gates(keras), _GATE_READERS).save(folder / "gates.keras")
+    _silence(_heads(keras), _HEAD_READERS).save(folder / "heads.keras")
     _two(keras).save(folder / "two.keras")
     _names(keras).save(folder / "names.keras")
     rng = np.random.default_rng(5)
     other = {"a": rng.normal(size=(90, 6)).astype("f"), "b": rng.normal(size=(90, 6)).astype("f")}
-    data = {"digits": {"image": x}, "dead": {"image": x}, "two": other, "names": {"x": other["a"]}}
+    steps, tokens = rng.normal(size=(90, 10, 6)).astype("f"), rng.integers(0, 20, (90, 10)).astype("int32")
+    data = {
+        "gates": {"x": steps},
+        "heads": {"x": tokens},
+        "digits": {"image": x},
+        "dead": {"image": x},
+        "two": other,
+        "names": {"x": other["a"]},
+    }
     for case, (name, plan, labelled) in CASES.items():
         _case(folder, case, name, plan, data[name], y if labelled else None)
     return {}
@@ -114,6 +122,47 @@ _READERS = (
     ("point", "kernel", 2), ("separable", "pointwise_kernel", 2), ("dense", "kernel", 0), ("out", "kernel", 0),
     ("squeeze", "kernel", 0), ("excite", "kernel", 0),
 )  # fmt: skip
+
+
+#: The same of gates.keras and heads.keras.
+_GATE_READERS = (
+    *((layer, f"{side}_layer.cell.recurrent_kernel", 0) for layer in ("both", "summed")
+      for side in ("forward", "backward")),
+    ("gru", "cell.kernel", 0), ("gru", "cell.recurrent_kernel", 0), ("summed", "forward_layer.cell.kernel", 0),
+    ("summed", "backward_layer.cell.kernel", 0), ("out", "kernel", 0),
+)  # fmt: skip
+_HEAD_READERS = (
+    *(("mha", f"{part}_dense.kernel", 0) for part in ("query", "key", "value", "output")), ("wide", "kernel", 0),
+    ("narrow", "kernel", 0), ("out", "kernel", 0),
+)  # fmt: skip
+
+
+def _silence(model: Any, readers: Sequence[tuple[str, str, int]]) -> Any:
+    """Read the channels of `DEAD` with zeros, of each eight."""
+    for layer, attribute, axis in readers:
+        weight = attrgetter(attribute)(model.get_layer(layer))
+        values = np.array(weight)
+        at: list[Any] = [slice(None)] * values.ndim
+        at[axis] = [place * 8 + c for place in range(values.shape[axis] // 8) for c in DEAD]
+        values[tuple(at)] = 0
+        weight.assign(values)
+    return model
+
+
+def _gates(keras: Any) -> Any:
+    layers, given = keras.layers, keras.Input((10, 6), name="x")
+    x = layers.Bidirectional(layers.LSTM(8, return_sequences=True), name="both")(given)
+    x = layers.GRU(8, return_sequences=True, name="gru")(x)
+    x = layers.Bidirectional(layers.SimpleRNN(8), merge_mode="sum", name="summed")(x)
+    return keras.Model(given, layers.Dense(4, name="out")(x))
+
+
+def _heads(keras: Any) -> Any:
+    layers, given = keras.layers, keras.Input((10,), dtype="int32", name="x")
+    x = layers.Embedding(20, 8, name="table")(given)
+    x = x + layers.MultiHeadAttention(8, 2, name="mha")(x, x)
+    x = x + layers.Dense(8, name="narrow")(layers.Dense(16, activation="gelu", name="wide")(x))
+    return keras.Model(given, layers.Dense(4, name="out")(layers.GlobalAveragePooling1D()(x)))
 
 
 def _digits(keras: Any) -> Any:

@@ -37,7 +37,7 @@ class Cut:
     """An axis of a weight that follows a layout. `reads`: what the channels are multiplied with, linearly."""
 
     layer: str
-    weight: str  # attribute of the layer
+    weight: str  # attribute of the layer, or of a part of it: `cell.kernel`
     axis: int
     layout: Layout
     reads: bool
@@ -45,7 +45,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Edit:
-    """A number of a layer's configuration, or of a list in it, that counts channels."""
+    """A number of a layer's configuration, or of a list in it, that counts channels; a key may lead into a part."""
 
     layer: str
     key: str
@@ -140,6 +140,12 @@ class Spaces:
             self._made[layer] = self.new(size)
             self._makers[self._made[layer][0]] = [layer]
         return self._made[layer]
+
+    def hold_made(self, layer: str, why: str) -> None:
+        """None of what a layer or a part of it, `layer (part)`, makes may go."""
+        for maker, layout in self._made.items():
+            if maker == layer or maker.startswith(f"{layer} ("):
+                self.hold(layout, why)
 
     def size(self, layout: Layout) -> int:
         """Channels of a layout."""

@@ -21,17 +21,31 @@ def configuration(config: Mapping[str, Any], channels: Channels, kept: Kept) -> 
     new.pop("compile_config", None)
     layers = {str(item.get("name") or item["config"]["name"]): item for item in new["config"]["layers"]}
     for item in layers.values():
-        item.pop("build_config", None)  # Keras would build the layer for the old shape
+        _unbuilt(item)
     for edit in channels.edits:
         count = len(channels.indices(edit.layout, kept))
+        *outer, key = edit.key.split(".")
         settings = layers[edit.layer]["config"]
+        for name in outer:
+            settings = settings[name]
         if edit.index is None:
-            settings[edit.key] = count
+            settings[key] = count
         else:
-            values = list(settings[edit.key])
+            values = list(settings[key])
             values[edit.index] = count
-            settings[edit.key] = values
+            settings[key] = values
     return new
+
+
+def _unbuilt(value: Any) -> None:
+    """Forget the shapes that layers, those within wrappers too, were built for: Keras would build them so again."""
+    if isinstance(value, dict):
+        value.pop("build_config", None)
+        for each in value.values():
+            _unbuilt(each)
+    elif isinstance(value, list):
+        for each in value:
+            _unbuilt(each)
 
 
 def weights(old: Weights, channels: Channels, kept: Kept) -> dict[tuple[str, str], NDArray[Any]]:

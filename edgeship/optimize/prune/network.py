@@ -16,6 +16,8 @@ from edgeship.errors import ConversionError
 Ref = tuple[str, int, int]
 Shape = tuple[int | None, ...]
 
+_USUAL = ("inputs", "query", "value", "key")  # arguments that stand in this order
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -34,13 +36,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Call:
-    """One use of a layer. `plain` says whether everything else that it was given are numbers, booleans or None."""
+    """One use of a layer. `plain` says whether everything else that it was given are numbers, booleans or None.
+
+    `keywords` are names of tensors that were given by another name than those of the layers' usual arguments.
+    """
 
     layer: str
     node: int
     inputs: tuple[Ref, ...]
     shapes: tuple[Shape, ...]  # of the inputs
     plain: bool
+    keywords: tuple[str, ...] = ()
 
     @property
     def output(self) -> Ref:
@@ -85,7 +91,11 @@ def read(config: Mapping[str, Any], output_shapes: Sequence[Sequence[int | None]
             found = list(_tensors([node.get("args"), node.get("kwargs")]))
             shapes.update(found)
             plain = _plain([node.get("args"), node.get("kwargs")])
-            calls.append(Call(name, number, tuple(r for r, _ in found), tuple(s for _, s in found), plain))
+            named = tuple(
+                key for key, value in (node.get("kwargs") or {}).items()
+                if key not in _USUAL and any(_tensors(value))
+            )  # fmt: skip
+            calls.append(Call(name, number, tuple(r for r, _ in found), tuple(s for _, s in found), plain, named))
     outputs = tuple(_refs(inner["output_layers"]))
     shapes.update((ref, tuple(shape)) for ref, shape in zip(outputs, output_shapes, strict=True))
     return Network(layers, tuple(_ordered(calls)), outputs, shapes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def _products(
 
     wanted = sorted({(item.layer, item.weight) for item in found.cuts if item.reads})
     layers = {layer.name: layer for layer in model.layers}
-    variables = [getattr(layers[name], weight) for name, weight in wanted]
+    variables = [attrgetter(weight)(layers[name]) for name, weight in wanted]
     labelled = train.labels is not None and kinds[0] != losses.VALUES
     rng = np.random.default_rng(0)
     rows = np.sort(rng.permutation(len(train))[:RANKED])

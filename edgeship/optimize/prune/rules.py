@@ -9,49 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from edgeship.optimize.prune import sequences
 from edgeship.optimize.prune.channels import Layout, Spaces
-from edgeship.optimize.prune.network import Call, Layer, Network, Shape
-
-
-class _Unknown(Exception):
-    """The layer is set in a way that is not understood here."""
-
-
-class Context:
-    """A call with everything that a rule looks at."""
-
-    def __init__(self, spaces: Spaces, network: Network, layer: Layer, call: Call, given: Sequence[Layout]) -> None:
-        self.spaces, self.layer, self.call, self.given = spaces, layer, call, given
-        self.config = layer.config
-        self.shape_in: Shape = call.shapes[0] if call.shapes else ()
-        self.shape_out: Shape | None = network.shape(call.output)
-
-    @property
-    def one(self) -> Layout:
-        """The layout of the only input."""
-        if len(self.given) != 1:
-            raise _Unknown(f"it takes {len(self.given)} tensors")
-        return self.given[0]
-
-    def positions(self) -> int:
-        """Elements of the output for each channel of it."""
-        if self.shape_out is None or any(d is None for d in self.shape_out[1:]):
-            raise _Unknown("the shape of its output is not fixed")
-        return math.prod(d or 1 for d in self.shape_out[1:-1])
-
-    def cut(self, weight: str, axis: int, layout: Layout, *, reads: bool = False) -> None:
-        """An axis of a weight of this layer."""
-        self.spaces.cut(self.layer.name, weight, axis, layout, reads=reads)
-
-    def made(self, count: object) -> Layout:
-        """What this layer makes."""
-        if not isinstance(count, int):
-            raise _Unknown("it does not say how many channels it makes")
-        layout = self.spaces.made(self.layer.name, count)
-        if _mixes(self.config.get("activation")):
-            self.spaces.hold(layout, f"the activation of {self.layer.name} mixes channels")
-        return layout
-
+from edgeship.optimize.prune.context import Context, Unknown, mixes
+from edgeship.optimize.prune.network import Call, Layer, Network
 
 Rule = Callable[[Context], Layout]
 
@@ -62,27 +23,22 @@ def apply(spaces: Spaces, network: Network, layer: Layer, call: Call, given: Seq
     try:
         rule = (_OPERATIONS if layer.is_operation else _LAYERS).get(layer.kind)
         if rule is None:
-            raise _Unknown(f"{layer.kind} is not understood")
+            raise Unknown(f"{layer.kind} is not understood")
         if layer.kind != "InputLayer" and not call.plain:
-            raise _Unknown("it is called with a constant")
+            raise Unknown("it is called with a constant")
         if layer.config.get("data_format", "channels_last") not in ("channels_last", None):
-            raise _Unknown("its channels come first")
+            raise Unknown("its channels come first")
         return rule(context)
-    except _Unknown as unknown:
+    except Unknown as unknown:
         why = f"{layer.name}: {unknown}"
         spaces.opaque.setdefault(layer.name, str(unknown))
         for layout in given:
             spaces.hold(layout, why)
+        spaces.hold_made(layer.name, why)
         shape = context.shape_out
         out = spaces.new(shape[-1] if shape and shape[-1] else 1)
         spaces.hold(out, why)
         return out
-
-
-def _mixes(activation: object) -> bool:
-    """Whether an activation reads one channel to write another."""
-    name = activation.get("config") if isinstance(activation, Mapping) else activation
-    return name in ("softmax", "log_softmax", "sparsemax", "glu") or (name is not None and not isinstance(name, str))
 
 
 def _numbers(value: object) -> list[int]:
@@ -104,18 +60,18 @@ def _same(c: Context) -> Layout:
 
 
 def _activation(c: Context) -> Layout:
-    if _mixes(c.config.get("activation")):
-        raise _Unknown("it mixes channels")
+    if mixes(c.config.get("activation")):
+        raise Unknown("it mixes channels")
     return c.one
 
 
 def _softmax(_: Context) -> Layout:
-    raise _Unknown("it mixes channels")
+    raise Unknown("it mixes channels")
 
 
 def _rescaling(c: Context) -> Layout:
     if not all(isinstance(c.config.get(key, 0.0), (int, float)) for key in ("scale", "offset")):
-        raise _Unknown("it scales each channel by a number of its own")
+        raise Unknown("it scales each channel by a number of its own")
     return c.one
 
 
@@ -135,8 +91,8 @@ def _conv(c: Context) -> Layout:
 def _conv_by_channel(c: Context, groups: int) -> Layout:
     """A convolution of as many groups as channels is a depthwise one by another name."""
     size, kernel = c.spaces.size(c.one), _numbers(c.config["kernel_size"])
-    if not groups == c.config["filters"] == size or _mixes(c.config.get("activation")):
-        raise _Unknown("it is a grouped convolution")
+    if not groups == c.config["filters"] == size or mixes(c.config.get("activation")):
+        raise Unknown("it is a grouped convolution")
     c.cut("kernel", len(kernel) + 1, c.one)
     if c.config.get("use_bias", True):
         c.cut("bias", 0, c.one)
@@ -159,9 +115,9 @@ def _conv_transpose(c: Context) -> Layout:
 
 def _depthwise(c: Context) -> Layout:
     if c.config.get("depth_multiplier", 1) != 1:
-        raise _Unknown("its depth multiplier is not 1")
-    if _mixes(c.config.get("activation")):
-        raise _Unknown("its activation mixes channels")
+        raise Unknown("its depth multiplier is not 1")
+    if mixes(c.config.get("activation")):
+        raise Unknown("its activation mixes channels")
     kernel = _numbers(c.config["kernel_size"])
     c.cut("kernel", len(kernel), c.one)
     if c.config.get("use_bias", True):
@@ -172,7 +128,7 @@ def _depthwise(c: Context) -> Layout:
 
 def _separable(c: Context) -> Layout:
     if c.config.get("depth_multiplier", 1) != 1:
-        raise _Unknown("its depth multiplier is not 1")
+        raise Unknown("its depth multiplier is not 1")
     out, kernel = c.made(c.config["filters"]), _numbers(c.config["kernel_size"])
     rank = len(kernel)
     c.cut("depthwise_kernel", rank, c.one)
@@ -189,7 +145,7 @@ def _separable(c: Context) -> Layout:
 def _dense(c: Context) -> Layout:
     out = c.made(c.config["units"])
     if c.config.get("lora_rank") or c.config.get("quantization_config"):
-        raise _Unknown("it has a low-rank or quantized kernel")
+        raise Unknown("it has a low-rank or quantized kernel")
     c.cut("kernel", 0, c.one, reads=True)
     c.cut("kernel", 1, out)
     if c.config.get("use_bias", True):
@@ -202,7 +158,7 @@ def _dense(c: Context) -> Layout:
 def _last_axis(c: Context) -> None:
     axes = _numbers(c.config.get("axis", -1))
     if axes not in ([-1], [len(c.shape_in) - 1]):
-        raise _Unknown(f"it normalizes over the axes {axes}")
+        raise Unknown(f"it normalizes over the axes {axes}")
 
 
 def _batch_norm(c: Context) -> Layout:
@@ -220,6 +176,18 @@ def _layer_norm(c: Context) -> Layout:
         if c.config.get(setting, True):
             c.cut(weight, 0, c.one)
     c.spaces.normalize(c.one)
+    return c.one
+
+
+def _normalization(c: Context) -> Layout:
+    """Numbers of its own for each channel, which are no weights; most often of the model's input."""
+    c.spaces.hold(c.one, f"{c.layer.name} has numbers for each channel that are no weights")
+    return c.one
+
+
+def _layer_scale(c: Context) -> Layout:
+    c.cut("gamma", 0, c.one)
+    c.spaces.edit(c.layer.name, "projection_dim", c.one)
     return c.one
 
 
@@ -251,7 +219,7 @@ def _concatenate(c: Context) -> Layout:
 def _flatten(c: Context) -> Layout:
     places = c.shape_in[1:-1]
     if any(d is None for d in places):
-        raise _Unknown("the shape of its input is not fixed")
+        raise Unknown("the shape of its input is not fixed")
     return c.one * math.prod(d or 1 for d in places)
 
 
@@ -260,10 +228,10 @@ def _reshape(c: Context) -> Layout:
     given, wanted = c.shape_in, c.shape_out
     target = list(c.config["target_shape"])
     if wanted is None or any(d is None for d in (*given[1:], *wanted[1:])):
-        raise _Unknown("its shapes are not fixed")
+        raise Unknown("its shapes are not fixed")
     layout = c.one if given[-1] == wanted[-1] else _flatten(c) if len(wanted) == 2 else None
     if layout is None:
-        raise _Unknown("it moves channels to another axis")
+        raise Unknown("it moves channels to another axis")
     if target[-1] != -1:
         c.spaces.edit(c.layer.name, "target_shape", layout, len(target) - 1)
     return layout
@@ -271,7 +239,7 @@ def _reshape(c: Context) -> Layout:
 
 _SAME = (
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianNoise", "GaussianDropout",
-    "AlphaDropout", "ActivityRegularization", "Identity", "ReLU", "LeakyReLU", "ELU",
+    "AlphaDropout", "ActivityRegularization", "Identity", "ReLU", "LeakyReLU", "ELU", "StochasticDepth",
     "MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "AveragePooling1D", "AveragePooling2D", "AveragePooling3D",
     "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
     "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D",
@@ -287,6 +255,9 @@ _LAYERS: Mapping[str, Rule] = {
     "SeparableConv1D": _separable, "SeparableConv2D": _separable, "Dense": _dense,
     "BatchNormalization": _batch_norm, "LayerNormalization": _layer_norm, "PReLU": _prelu,
     "Concatenate": _concatenate, "Flatten": _flatten, "Reshape": _reshape,
+    "Normalization": _normalization, "LayerScale": _layer_scale, "Embedding": sequences.embedding,
+    "MultiHeadAttention": sequences.attention, "Bidirectional": sequences.bidirectional,
+    **dict.fromkeys(sequences.GATES, sequences.recurrent),
     **dict.fromkeys(("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"), _merge),
     **dict.fromkeys(_SAME, _same),
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -134,14 +135,14 @@ def built(config: Mapping[str, Any]) -> Any:
 def weights(model: Any, wanted: Sequence[tuple[str, str]]) -> Weights:
     """Values of weights by layer and attribute."""
     layers = {layer.name: layer for layer in model.layers}
-    return {(name, attribute): np.asarray(getattr(layers[name], attribute)) for name, attribute in wanted}
+    return {(name, attribute): np.asarray(attrgetter(attribute)(layers[name])) for name, attribute in wanted}
 
 
 def assign(model: Any, values: Mapping[tuple[str, str], NDArray[Any]]) -> None:
     """Set weights by layer and attribute."""
     layers = {layer.name: layer for layer in model.layers}
     for (name, attribute), value in values.items():
-        getattr(layers[name], attribute).assign(value)
+        attrgetter(attribute)(layers[name]).assign(value)
 
 
 def carry(old: Any, new: Any, but: set[str]) -> None:

@@ -72,6 +72,27 @@ def test_channels_that_nobody_reads_are_the_ones_that_go(made: Path, case: str) 
     assert facts["macs_before"] / facts["macs_after"] > 2
 
 
+def test_gates_of_recurrent_layers_and_heads_of_attention_go_where_nobody_reads_them(made: Path) -> None:
+    """As above: half of what each layer makes is read with zeros, at the next step and by the next layer."""
+    groups = {
+        "gates": {("both (forward)",): (8, 4), ("both (backward)",): (8, 4), ("gru",): (8, 4),
+                  ("summed (forward)", "summed (backward)"): (8, 4)},
+        "heads": {("mha (heads)",): (8, 4), ("table", "mha", "narrow"): (8, 4), ("wide",): (16, 8)},
+    }  # fmt: skip
+    for case, wanted in groups.items():
+        facts = pruned_models.outcome(made, case)
+        assert {tuple(g["layers"]): (g["before"], g["after"]) for g in facts["groups"]} == wanted
+        (before,), (cut,) = (pruned_models.answers(made, case, stem) for stem in ("before", "cut"))
+        assert np.ptp(before, axis=0).max() > 0.01
+        assert np.allclose(before, cut, atol=1e-5)
+        assert facts["macs_before"] / facts["macs_after"] > 1.9
+        small = registry.inspect(made / case / "pruned.keras")
+        assert small.parameters == facts["parameters_after"] < 0.6 * facts["parameters_before"]
+    heads = layers(made / "heads" / "pruned.keras")
+    assert [heads["mha"]["num_heads"], heads["table"]["output_dim"]] == [4, 4]
+    assert layers(made / "gates" / "pruned.keras")["both"]["backward_layer"]["config"]["units"] == 4
+
+
 def test_the_pruned_file_is_an_ordinary_dense_model(made: Path) -> None:
     facts = registry.inspect(made / "dead" / "pruned.keras")
     whole = registry.inspect(made / "dead.keras")
