@@ -18,7 +18,7 @@ from edgeship.errors import InputError
 from edgeship.model import NAN, NAN_HINT
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.runtime.onnxrt import QUANTIZED
-from edgeship.targets.onnx import shapes
+from edgeship.targets.onnx import shapes, stored
 from edgeship.targets.shapes import open_hint
 
 MAX_DEPTH = 32  # of graphs within operators
@@ -49,7 +49,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
 
 
 def read(path: Path) -> Any:
-    """The ModelProto, external data checked and not loaded. Raises InputError."""
+    """The ModelProto, external data checked and not loaded, sparse weights in full. Raises InputError."""
     import onnx
 
     if (size := path.stat().st_size) >= MAX_PROTO:
@@ -76,6 +76,7 @@ def read(path: Path) -> Any:
             f"{total} bytes with its external data: over 2 GB it cannot be converted",
             hint="no device of the profiles runs a model of this size; start from a smaller one",
         )
+    stored.whole(graphs(model.graph), MAX_PROTO - total)
     return model
 
 
@@ -305,7 +306,8 @@ def _precision(model: Any, operators: Mapping[str, int]) -> str:
     kinds: Counter[int] = Counter()
     for tensor in _tensors(model):
         kinds[tensor.data_type] += math.prod(tensor.dims)
-    return "float16" if kinds[10] > kinds[1] else "float32"
+    half = kinds[10] > kinds[1] and not stored.half_is_storage(model, graphs(model.graph))
+    return "float16" if half else "float32"
 
 
 def _wide(model: Any) -> bool:

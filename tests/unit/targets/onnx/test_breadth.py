@@ -219,6 +219,78 @@ def test_a_float16_model_is_known_as_one(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("precision", ["float32", "dynamic", "int8-weights", "int8"])
+@pytest.mark.parametrize("as_", ["constant", "initializer"])
+def test_weights_that_are_only_stored_as_float16_become_anything(tmp_path: Path, as_: str, precision: str) -> None:
+    """A quantizer sees a Cast and leaves the weights behind it as they are."""
+    w = weights(8, 4, kind=np.float16)
+    nodes = [
+        helper.make_node("Cast", ["w"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["x", "wide"], ["y"]),
+    ]
+    if as_ == "constant":
+        nodes.insert(0, helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(w)))
+    held = {} if as_ == "constant" else {"w": w}
+    path = save(tmp_path / "m.onnx", nodes, {"x": (FLOAT, [1, 8])}, {"y": (FLOAT, [1, 4])}, held)
+    facts = registry.inspect(path)
+    assert facts.precision == "float32"
+    data = Dataset({"x": np.random.default_rng(0).normal(size=(30, 1, 8)).astype(np.float32)})
+    variant = registry.target("onnx").build(facts, Scheme(precision), data, tmp_path / "c", Reporter())
+    assert variant.int8_share == (precision != "float32")
+    wanted = data.inputs["x"] @ w.astype(np.float32)
+    assert np.abs(answers.of_variant(variant, data)[0] - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
+def test_weights_that_float16_is_computed_with_are_float16(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16), helper.make_node("MatMul", ["h", "w"], ["z"]),
+        helper.make_node("Cast", ["z"], ["y"], to=TensorProto.FLOAT),
+    ]  # fmt: skip
+    held = {"w": weights(8, 4, kind=np.float16)}
+    path = save(tmp_path / "m.onnx", nodes, {"x": (FLOAT, [1, 8])}, {"y": (FLOAT, [1, 4])}, held)
+    assert registry.inspect(path).precision == "float16"
+
+
+def sparse(path: Path, places: Any, shape: tuple[int, ...] = (8, 4)) -> Path:
+    """MatMul with four weights that are not 0, at these places."""
+    values = helper.make_tensor("w", FLOAT, [4], [1.0, -2.0, 3.0, 4.0])
+    at = np.asarray(places, np.int64)
+    held = helper.make_sparse_tensor(values, helper.make_tensor("at", TensorProto.INT64, at.shape, at.ravel()), shape)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [helper.make_tensor_value_info("x", FLOAT, [1, 8])],
+        [helper.make_tensor_value_info("y", FLOAT, [1, 4])], sparse_initializer=[held],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("precision", ["float32", "dynamic", "int8-weights", "int8"])
+@pytest.mark.parametrize("places", [[1, 6, 20, 31], [[0, 1], [1, 2], [5, 0], [7, 3]]])
+def test_sparse_weights_are_written_out(tmp_path: Path, places: Any, precision: str) -> None:
+    facts = registry.inspect(sparse(tmp_path / "m.onnx", places))
+    assert (facts.precision, facts.parameters, facts.int8_share) == ("float32", 32, 0.0)
+    data = Dataset({"x": np.random.default_rng(0).normal(size=(30, 1, 8)).astype(np.float32)})
+    variant = registry.target("onnx").build(facts, Scheme(precision), data, tmp_path / "c", Reporter())
+    assert variant.int8_share == (precision != "float32")
+    full = np.zeros((8, 4), np.float32)
+    full[[0, 1, 5, 7], [1, 2, 0, 3]] = [1.0, -2.0, 3.0, 4.0]
+    wanted = data.inputs["x"] @ full
+    assert np.abs(answers.of_variant(variant, data)[0] - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize(
+    ("places", "shape"),
+    [([1, 6, 20, 32], (8, 4)), ([-1, 6, 20, 31], (8, 4)), ([[0, 1], [1, 2], [5, 0], [8, 3]], (8, 4)),
+     ([[0, 1], [1, 2], [5, 0], [7, -1]], (8, 4)), ([1, 6, 20], (8, 4)), ([1, 6, 20, 31], (1 << 20, 1 << 20))],
+)  # fmt: skip
+def test_sparse_weights_that_point_elsewhere_or_are_endless_are_refused(
+    tmp_path: Path, places: Any, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(InputError, match="its sparse weights 'w' are not described soundly"):
+        registry.inspect(sparse(tmp_path / "m.onnx", places, shape))
+
+
 def test_over_two_gigabytes_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = detector(tmp_path / "m.onnx", [1, 3, 8, 8])
     monkeypatch.setattr(inspect, "MAX_PROTO", 100)
