@@ -117,7 +117,7 @@ def run_script(
         As `run`; UsageError too, where there is no such Python.
     """
     if not os.access(python, os.X_OK):
-        raise UsageError(f"{python}: no Python there")
+        raise UsageError(f"{python}: no Python there", hint="edgeship setup NAME makes the environment again")
     argv = [str(python), "-I", "-X", "utf8", str(script), str(folder)]
     return _run(argv, script.stem, request, folder, limits, subject, failure)
 

@@ -313,7 +313,10 @@ def _from_environment(allowed: list[Leaf], environ: Mapping[str, str]) -> list[t
             try:
                 out.append((known[name], name, known[name].key.kind.parse(environ[name])))
             except ValueError as error:
-                raise ConfigError(f"${name} {error} (it is {shorten(environ[name])})") from None
+                raise ConfigError(
+                    f"${name} {error} (it is {shorten(environ[name])})",
+                    hint="edgeship config list --origin shows where each value comes from",
+                ) from None
         elif name.startswith(tables):
             raise ConfigError(f"unknown setting ${name}{suggestion(name, known)}", hint="edgeship config list")
     return out
@@ -458,7 +461,9 @@ def write_default(folder: Path, name: str, found: Found) -> Path:
     except FileExistsError as error:
         raise UsageError(f"{path} is there already", hint="edit it, or take it away first") from error
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
+        raise ConfigError(
+            f"{path}: {error.strerror or error}", hint="work in a folder that you may write to"
+        ) from error
     return path
 
 
@@ -480,7 +485,9 @@ def make_state(folder: Path) -> bool:
             ignore.write_text("\n".join([*lines, entry]) + "\n", encoding="utf-8")
             missing = True
     except OSError as error:
-        raise ConfigError(f"{error.filename or state}: {error.strerror or error}") from error
+        raise ConfigError(
+            f"{error.filename or state}: {error.strerror or error}", hint="work in a folder that you may write to"
+        ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{ignore}: not UTF-8 text", hint=f"add the line {entry} to it yourself") from error
     return missing

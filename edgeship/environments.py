@@ -327,7 +327,10 @@ def _call(argv: Sequence[str], said: Callable[[str], object], seconds: float = S
         finally:
             process.stdout.close()
     if rang:
-        raise InputError(f"{' '.join(argv[:5])} … did not end within {seconds:.0f} s and was stopped")
+        raise InputError(
+            f"{' '.join(argv[:5])} … did not end within {seconds:.0f} s and was stopped",
+            hint="is the network slow? try edgeship setup NAME again",
+        )
     return code, [line for line in lines if line.strip()]
 
 

@@ -84,7 +84,7 @@ def pins(file: Path | None = None) -> tuple[Pin, ...]:
             raise ProtocolError(f"schema is not {SCHEMA}")
         return tuple(pin for table in data.values() for pin in _pins(table))
     except (OSError, ValueError, ProtocolError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {error}", hint="the file came with edgeship: install it again") from error
 
 
 def _pins(table: object) -> Iterator[Pin]:
@@ -172,7 +172,7 @@ def for_host(format: str, *, reporter: Reporter | None = None) -> Library:  # no
     """
     names = [pin.name for pin in pins() if pin.format == format]
     if not names:
-        raise UsageError(f"no runtime library runs the format {format!r}")
+        raise UsageError(f"no runtime library runs the format {format!r}", hint="tflite or onnx")
     return fetch(names[0], host_arch(), reporter=reporter or Reporter())
 
 

@@ -82,7 +82,7 @@ class ModelFacts:
                 details=need(data, "details", dict),
             )
         except ProtocolError as error:
-            raise InputError(f"{path}: the model cannot be used: {error}") from error
+            raise InputError(f"{path}: the model cannot be used: {error}", hint="export it again") from error
 
     def encode(self) -> dict[str, Any]:
         """To what `json.dumps` takes."""
@@ -133,11 +133,14 @@ def check_file(path: Path) -> int:
             file.read(1)
         size = path.stat().st_size
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        raise InputError(f"{path}: {error.strerror or error}", hint="may you read it?") from error
     if size == 0:
         raise InputError(f"{path}: the file is empty", hint="save or download the model again")
     if size > MAX_MODEL:
-        raise InputError(f"{path}: {size} bytes is over the limit of {MAX_MODEL}")
+        raise InputError(
+            f"{path}: {size} bytes is over the limit of {MAX_MODEL}",
+            hint="no device of the profiles runs a model of this size; start from a smaller one",
+        )
     return size
 
 
@@ -166,11 +169,14 @@ def saved_model_files(folder: Path) -> list[Path]:
                     hint="copy the model with its links resolved: cp -rL",
                 )
             if len(found) + len(stack) > MAX_FILES:
-                raise InputError(f"{folder}: more than {MAX_FILES} files")
+                raise InputError(f"{folder}: more than {MAX_FILES} files", hint="is it the folder of one SavedModel?")
         if (size := sum(path.stat().st_size for path in found)) > MAX_MODEL:
-            raise InputError(f"{folder}: {size} bytes is over the limit of {MAX_MODEL}")
+            raise InputError(
+                f"{folder}: {size} bytes is over the limit of {MAX_MODEL}",
+                hint="no device of the profiles runs a model of this size; start from a smaller one",
+            )
     except OSError as error:
-        raise InputError(f"{folder}: {error.strerror or error}") from error
+        raise InputError(f"{folder}: {error.strerror or error}", hint="may you read there?") from error
     names = {path.relative_to(folder).as_posix() for path in found}
     data = any(name.startswith("variables/variables.data-") for name in names)
     if data != ("variables/variables.index" in names):
@@ -264,5 +270,5 @@ def _hash(path: Path) -> tuple[str, int]:
                 hasher.update(chunk)
                 size += len(chunk)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        raise InputError(f"{path}: {error.strerror or error}", hint="may you read it?") from error
     return hasher.hexdigest(), size

@@ -115,4 +115,6 @@ def _checked(known: Mapping[str, Leaf], name: str, value: object) -> Any:
     try:
         return known[name].key.kind.read(value)
     except ValueError as error:
-        raise UsageError(f"{name} {error} (it is {shorten(value)})") from None
+        raise UsageError(
+            f"{name} {error} (it is {shorten(value)})", hint="docs/how-to/your-data.md lists what each key takes"
+        ) from None

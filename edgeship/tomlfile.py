@@ -313,9 +313,12 @@ class Document:
             found = re.search(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$", str(error))
             line = f":{found[1] or text.count(chr(10)) + 1}" if found else ""
             what = str(error)[: found.start()] if found else str(error)
-            raise ConfigError(f"{origin}{line}: not valid TOML: {what}") from error
+            raise ConfigError(
+                f"{origin}{line}: not valid TOML: {what}",
+                hint="texts stand in quotes; tables in brackets on a line of their own",
+            ) from error
         except RecursionError as error:
-            raise ConfigError(f"{origin}: nested too deeply") from error
+            raise ConfigError(f"{origin}: nested too deeply", hint="no setting is nested more than once") from error
         self._lines = key_lines(text)
 
     @classmethod
@@ -325,12 +328,12 @@ class Document:
             with path.open("rb") as file:
                 raw = file.read(MAX_BYTES + 1)
             if len(raw) > MAX_BYTES:
-                raise ConfigError(f"{path}: over {MAX_BYTES} bytes is no file of this kind")
+                raise ConfigError(f"{path}: over {MAX_BYTES} bytes is no file of this kind", hint="is it another file?")
             return cls(raw.decode("utf-8"), str(path))
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror or error}", hint=hint) from error
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
+            raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from error
 
     def place(self, path: KeyPath) -> str:
         """`file:line` of a key, or of the nearest table around it."""

@@ -109,7 +109,8 @@ def align(
     if sizes != [spec.count for spec in outputs]:
         raise ConversionError(
             f"{what}: its outputs {dict(zip(named, sizes, strict=True))} do not correspond to those of the variant: "
-            f"{ {spec.name: spec.count for spec in outputs} }"
+            f"{ {spec.name: spec.count for spec in outputs} }",
+            hint="edgeship model inspect shows the outputs of both; was the model changed on its way?",
         )
     return tuple(array.reshape(len(array), *spec.shape) for array, spec in zip(arrays, outputs, strict=True))
 

@@ -187,7 +187,7 @@ def check_request(target: Target, source: ModelFacts, scheme: Scheme, calibratio
     precision = scheme.precision
     what = f"{source.path}: {target.name} {precision}"
     if reason := target.reachable(source.format, precision):
-        raise UsageError(f"{what} cannot be built: {reason}")
+        raise UsageError(f"{what} cannot be built: {reason}", hint="another --precision or --format")
     unpacked = UNPACKED.get(source.format, ()) if source.format == target.name else ()
     if source.precision not in ("float32", precision, *unpacked):
         raise UsageError(

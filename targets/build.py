@@ -137,5 +137,6 @@ def _check_outputs(expected: Sequence[Sequence[int]], outputs: tuple[TensorSpec,
     if expected and sorted(t.count for t in outputs) != sorted(math.prod(shape) for shape in expected):
         raise ConversionError(
             f"{what}: its outputs are {[list(t.shape) for t in outputs]}, those of the source "
-            f"{[list(shape) for shape in expected]}"
+            f"{[list(shape) for shape in expected]}",
+            hint="edgeship model doctor MODEL finds the layer that changes its shape",
         )

@@ -57,7 +57,9 @@ def inspect(
     """
     format_name = detect_format(path)
     if signature is not None and format_name != "savedmodel":
-        raise UsageError(f"{path}: a signature is chosen in a SavedModel; this is {format_name}")
+        raise UsageError(
+            f"{path}: a signature is chosen in a SavedModel; this is {format_name}", hint="leave --signature out"
+        )
     if shapes and format_name == "torch":
         raise UsageError(f"{path}: a PyTorch program gets its shapes at its export", hint="export it with fixed ones")
     if shapes or format_name not in _TARGETS:

@@ -61,7 +61,10 @@ def _answer(model: engine.Model, data: Mapping[str, feed.Array], folder: Path) -
     """The first sample is repeated at the end: a model that keeps something of a run answers otherwise then."""
     missing = [spec.name for spec in model.inputs if spec.name not in data]
     if missing:
-        raise ConversionError(f"the samples lack {', '.join(missing)}; they have {', '.join(data)}")
+        raise ConversionError(
+            f"the samples lack {', '.join(missing)}; they have {', '.join(data)}",
+            hint="an array for each input, named like it: edgeship model inspect MODEL shows the names",
+        )
     arrays = [data[spec.name] for spec in model.inputs]
     count = len(arrays[0])
     out = [np.empty((count, *spec.shape), dtype=np.float32) for spec in model.outputs]

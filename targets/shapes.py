@@ -89,9 +89,14 @@ def fitted(name: str, declared: Sequence[int] | None, shape: Sequence[int]) -> l
     )
     if not fits or min(wanted, default=1) < 1:
         shown = "any shape" if declared is None else [d if d > 0 else "?" for d in declared]
-        raise UsageError(f"input {name!r} is {shown}, and cannot be {wanted}")
+        raise UsageError(
+            f"input {name!r} is {shown}, and cannot be {wanted}",
+            hint="edgeship model inspect MODEL shows what the input leaves open",
+        )
     if math.prod(wanted) > MAX_ELEMENTS:
-        raise InputError(f"input {name!r} of {wanted} is over the limit of {MAX_ELEMENTS} elements")
+        raise InputError(
+            f"input {name!r} of {wanted} is over the limit of {MAX_ELEMENTS} elements", hint="smaller ones"
+        )
     return wanted
 
 

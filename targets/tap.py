@@ -34,7 +34,10 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for at, key in enumerate(reads):
         values = [run[key] for run in runs if key in run]
         if len(values) != len(runs) or len({value.shape for value in values}) != 1:
-            raise ConversionError(f"tensor {key!r} has no value, or another shape from one sample to the next")
+            raise ConversionError(
+                f"tensor {key!r} has no value, or another shape from one sample to the next",
+                hint="give a layer whose output has one shape for all samples",
+            )
         whole = np.stack(values)
         np.save(folder / f"tap{at}.npy", whole, allow_pickle=False)
         taps.append({"dtype": whole.dtype.name, "shape": list(whole.shape[1:])})

@@ -85,11 +85,20 @@ class Worker:
             self._control.sendall(json_frame({"id": self._number, "op": op, **fields}))
             answer = read_json(self._control.recv)
         except TimeoutError as error:
-            raise InputError(f"the model did not answer {op!r} within {seconds:.0f} s") from error
+            raise InputError(
+                f"the model did not answer {op!r} within {seconds:.0f} s",
+                hint="edgeship model doctor MODEL finds the layer that hangs",
+            ) from error
         except (OSError, ProtocolError) as error:
-            raise InputError(f"the worker died during {op!r}{self._last_words()}") from error
+            raise InputError(
+                f"the worker died during {op!r}{self._last_words()}",
+                hint="edgeship model doctor MODEL finds the layer that the runtime library dies of",
+            ) from error
         if answer is None:
-            raise InputError(f"the worker died during {op!r}{self._last_words()}")
+            raise InputError(
+                f"the worker died during {op!r}{self._last_words()}",
+                hint="edgeship model doctor MODEL finds the layer that the runtime library dies of",
+            )
         if answer.get("ok") is not True:
             failure = answer.get("error")
             message = failure.get("message") if isinstance(failure, dict) else answer

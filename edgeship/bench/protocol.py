@@ -36,11 +36,14 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         if not 1 <= self.runs <= MAX_RUNS:
-            raise UsageError(f"--runs must be 1 to {MAX_RUNS:,}, got {self.runs}")
+            raise UsageError(f"--runs must be 1 to {MAX_RUNS:,}, got {self.runs}", hint="such as --runs 1000")
         if not 0 <= self.warmup <= MAX_WARMUP:
-            raise UsageError(f"--warmup must be 0 to {MAX_WARMUP:,}, got {self.warmup}")
+            raise UsageError(f"--warmup must be 0 to {MAX_WARMUP:,}, got {self.warmup}", hint="such as --warmup 50")
         if not 0 < self.max_seconds <= MAX_SECONDS:
-            raise UsageError(f"--max-seconds must be above 0 and at most {MAX_SECONDS:g}, got {self.max_seconds:g}")
+            raise UsageError(
+                f"--max-seconds must be above 0 and at most {MAX_SECONDS:g}, got {self.max_seconds:g}",
+                hint="such as --max-seconds 30",
+            )
 
 
 @dataclass(frozen=True)

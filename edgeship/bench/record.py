@@ -247,7 +247,9 @@ def load(path: Path) -> list[Record]:
             raise ProtocolError("it holds no run")
         return found
     except ProtocolError as error:
-        raise InputError(f"{path} is not a benchmark record: {error}") from error
+        raise InputError(
+            f"{path} is not a benchmark record: {error}", hint="give a file that edgeship bench run wrote"
+        ) from error
 
 
 def saved(folder: Path) -> list[Path]:

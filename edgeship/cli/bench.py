@@ -268,5 +268,5 @@ def _write(out: Output, made: Sequence[Record], html: Path | None, markdown: Pat
         try:
             path.write_text(render(made), encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"{path}: {error.strerror or error}") from error
+            raise UsageError(f"{path}: {error.strerror or error}", hint="another file to write to") from error
         out.say(f"report: {path}")

@@ -86,4 +86,7 @@ def confirm(out: Output, what: str, chosen: Sequence[Device], project: config.Pr
         return
     typed = out.ask(f"{what} on {len(chosen)} devices; type the project's name to go on", option="--yes")
     if typed != project.name:
-        raise UsageError(f"{typed!r} is not the project's name; nothing was done")
+        raise UsageError(
+            f"{typed!r} is not the project's name; nothing was done",
+            hint="start again and type it as edgeship.toml has it; --yes for scripts",
+        )

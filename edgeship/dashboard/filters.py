@@ -35,7 +35,7 @@ class Filter:
         page = given.pop("page", "1")
         counter = given.get("counter", "")
         if any(not (text.isascii() and text.isdigit() and len(text) < 12) for text in (page, counter or "1")):
-            raise UsageError("page and counter are numbers")
+            raise UsageError("page and counter are numbers", hint="start again from the first page")
         made = cls(**given, page=max(1, int(page)))
         if made.status and made.status not in STATUSES:
             raise UsageError(f"there is no status {made.status!r:.40}", hint=", ".join(STATUSES))

@@ -65,7 +65,10 @@ def describe(where: str, data: Dataset, about: Mapping[str, Array]) -> Dataset:
         if name == SLICES or name.startswith(SLICE):
             made = values.as_slices(_of(where, name), name.removeprefix(SLICE) if name != SLICES else "", array, count)
             if twice := slices.keys() & made.keys():
-                raise InputError(f"{_of(where, name)} names the slice {min(twice)!r} a second time")
+                raise InputError(
+                    f"{_of(where, name)} names the slice {min(twice)!r} a second time",
+                    hint="give each slice a name of its own",
+                )
             slices |= made
     return replace(
         data,
@@ -90,17 +93,25 @@ def _read(path: Path, wanted: Sequence[str]) -> dict[str, Array]:
             if file.read(6) == b"\x93NUMPY":
                 size = path.stat().st_size
                 if size > MAX_BYTES:
-                    raise InputError(f"{path}: {size} bytes are over the limit of {MAX_BYTES}")
+                    raise InputError(
+                        f"{path}: {size} bytes are over the limit of {MAX_BYTES}", hint="fewer samples: 200 to 1,000 do"
+                    )
                 return {"arr_0": read_array(path, "arr_0", file, size)}
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if not info.is_dir()}
             if not members:
                 raise InputError(f"{path}: no arrays in it", hint="write it with numpy.savez_compressed")
             if len(members) > MAX_ARRAYS:
-                raise InputError(f"{path}: {len(members)} arrays are over the limit of {MAX_ARRAYS}")
+                raise InputError(
+                    f"{path}: {len(members)} arrays are over the limit of {MAX_ARRAYS}",
+                    hint="an array for each input, and labels, targets, slices: leave out what is neither",
+                )
             total = sum(info.file_size for info in members.values())
             if total > MAX_BYTES:
-                raise InputError(f"{path}: {total} bytes of arrays are over the limit of {MAX_BYTES}")
+                raise InputError(
+                    f"{path}: {total} bytes of arrays are over the limit of {MAX_BYTES}",
+                    hint="fewer samples: 200 to 1,000 do",
+                )
             about = {name for name in members if is_about_samples(name)}
             keep = {*wanted, *about} if set(wanted) & set(members) else set(members)
             out: dict[str, Array] = {}

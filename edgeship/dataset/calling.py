@@ -92,7 +92,10 @@ class Collected:
             try:
                 out[name] = np.concatenate(parts)
             except ValueError as error:
-                raise InputError(f"{name!r} differs in shape from one item to the next: {error}") from error
+                raise InputError(
+                    f"{name!r} differs in shape from one item to the next: {error}",
+                    hint="every item has the shape of the model's input: resize or pad in the function",
+                ) from error
         return out
 
     def _named(self, item: object) -> dict[str, object]:
@@ -136,7 +139,10 @@ def _array(where: str, value: object) -> Array:
     try:
         array = np.asarray(value)
     except Exception as error:
-        raise InputError(f"{where} is no array: {type(error).__name__}: {error}") from error
+        raise InputError(
+            f"{where} is no array: {type(error).__name__}: {error}",
+            hint="give numpy arrays, or what numpy.asarray takes",
+        ) from error
     if array.dtype.hasobject:
         raise InputError(f"{where} is {type(value).__name__}, an array of numbers is wanted", hint=_WANTED)
     return array
@@ -153,7 +159,9 @@ def _find(module: str, name: str, home: Path) -> Callable[[], object]:
             raise UsageError(f"no function {name!r} in {module}", hint=f"it has {', '.join(known[:10]) or 'none'}")
         found = getattr(found, part)
     if not callable(found):
-        raise UsageError(f"{name!r} in {module} is no function")
+        raise UsageError(
+            f"{name!r} in {module} is no function", hint="module:function names a function that gives samples"
+        )
     function: Callable[[], object] = found
     return function
 
@@ -182,4 +190,7 @@ def _theirs(what: str, home: Path, call: Callable[[], T]) -> T:
         own = [frame for frame in frames if Path(frame.filename).is_relative_to(home)] or frames
         where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name})" if own else ""
         text = " ".join(str(error).split())[:500]
-        raise InputError(f"{what} raised {type(error).__name__}: {text}{where}") from error
+        raise InputError(
+            f"{what} raised {type(error).__name__}: {text}{where}",
+            hint="run the function by itself, and mend what it raises",
+        ) from error

@@ -71,7 +71,9 @@ def read(path: Path, specs: Sequence[TensorSpec]) -> Dataset:
 def _parts(path: Path) -> tuple[str, str]:
     found = _NAME.fullmatch(path.name)
     if found is None:
-        raise UsageError(f"{path}: not module:function")
+        raise UsageError(
+            f"{path}: not module:function", hint="such as samples:calibration for calibration() in samples.py"
+        )
     module, name = found[1], found[2]
     if module.endswith(".py") and (path.parent / module).is_file():
         module = module.removesuffix(".py")

@@ -123,7 +123,10 @@ class ImageReader:
         if image.size == wanted and (how.resize != "crop" or how.crop == 1.0):
             return image
         if how.resize == "none":
-            raise InputError(f"{image.width} × {image.height} pixels, the model takes {frame.width} × {frame.height}")
+            raise InputError(
+                f"{image.width} × {image.height} pixels, the model takes {frame.width} × {frame.height}",
+                hint='[data.preparation] resize = "crop", or squash, pad',
+            )
         filter_ = Image.Resampling[how.resample.upper()]
         if how.resize == "squash":
             return image.resize(wanted, filter_)
@@ -155,13 +158,19 @@ class ImageReader:
             mean, std = (np.array(values)[:: -1 if stated.color == "bgr" else 1] for values in IMAGENET)
         for name, values in (("mean", stated.mean), ("std", stated.std)):
             if len(values) not in (0, 1, channels):
-                raise UsageError(f"{name} has {len(values)} numbers, the input has {channels} channels")
+                raise UsageError(
+                    f"{name} has {len(values)} numbers, the input has {channels} channels",
+                    hint="one number for all channels, or one for each",
+                )
         if stated.mean:
             mean = np.array(stated.mean)
         if stated.std:
             std = np.array(stated.std)
         if not (std > 0).all():
-            raise UsageError("std must be above 0")
+            raise UsageError(
+                "std must be above 0",
+                hint="std is what pixels were divided by in training; leave it out where there was none",
+            )
         return mean, std
 
 
@@ -170,7 +179,8 @@ def _normalize(spec: TensorSpec, preparation: Preparation, *, real: bool) -> str
     if not real:
         if stated not in (None, "0..255") or preparation.mean or preparation.std:
             raise UsageError(
-                f"the input {spec.name!r} takes {spec.dtype}: pixels as they are, 0 to 255, without mean and std"
+                f"the input {spec.name!r} takes {spec.dtype}: pixels as they are, 0 to 255, without mean and std",
+                hint='normalize = "0..255" and no mean and std, or the float model',
             )
         return "0..255"
     if stated is None:

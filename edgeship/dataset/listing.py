@@ -151,13 +151,13 @@ def read_classes(file: Path) -> tuple[str, ...]:
     """Names of classes, one a line. Raises InputError."""
     try:
         if file.stat().st_size > 1 << 20:
-            raise InputError(f"{file}: too large for a list of classes")
+            raise InputError(f"{file}: too large for a list of classes", hint="one name a line, and nothing else")
         names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: {error}") from error
+        raise InputError(f"{file}: {error}", hint="a text file in UTF-8, one name a line") from error
     names = [name for name in names if name]
     if len(set(names)) != len(names) or not names:
-        raise InputError(f"{file}: one class a line, each once")
+        raise InputError(f"{file}: one class a line, each once", hint="take the doubled line away")
     return tuple(names)
 
 
@@ -169,7 +169,9 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
         with os.scandir(folder) as entries:
             for number, entry in enumerate(entries):
                 if number > MAX_FILES:
-                    raise InputError(f"{folder}: more than {MAX_FILES} files")
+                    raise InputError(
+                        f"{folder}: more than {MAX_FILES} files", hint="a few hundred samples of each class do"
+                    )
                 suffix = Path(entry.name).suffix.lower()
                 if entry.name.startswith("."):
                     continue
@@ -182,8 +184,13 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
                     )
                 elif suffix in KINDS:
                     if not entry.is_file():
-                        raise InputError(f"{folder / entry.name}: not a regular file")
+                        raise InputError(
+                            f"{folder / entry.name}: not a regular file",
+                            hint="take it away, or put the file itself there",
+                        )
                     files.append(entry.name)
     except OSError as error:
-        raise InputError(f"{error.filename or folder}: {error.strerror or error}") from error
+        raise InputError(
+            f"{error.filename or folder}: {error.strerror or error}", hint="may you read there?"
+        ) from error
     return sorted(files), sorted(folders)

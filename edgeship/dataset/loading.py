@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeship import child
+from edgeship import child, wording
 from edgeship.dataset import archive, function, listing, table, values
 from edgeship.dataset.decode import LIMITS, SAMPLES
 from edgeship.dataset.listing import Known, Listing
@@ -134,7 +134,7 @@ def _of_files(
                 "edgeship.dataset.decode", request, work, limits=LIMITS, subject=str(named), failure=InputError
             )
         samples = _samples(work / SAMPLES, spec)
-    reporter.finished(step, f"{len(files.files)} {files.kind}")
+    reporter.finished(step, wording.counted(len(files.files), files.kind.removesuffix("s")))
     file_of = np.repeat(np.arange(len(files.files), dtype=np.int32), answer["counts"])
     if len(file_of) != len(samples):
         raise InputError(f"{named}: {len(samples)} samples were made, {len(file_of)} counted")

@@ -119,7 +119,9 @@ class WavReader:
         if self._normalize not in WAVES:
             raise UsageError(f"normalize = {self._normalize} is for images", hint=f"recordings: {', '.join(WAVES)}")
         if self._integers and self._normalize != "int16":
-            raise UsageError(f"the input {spec.name!r} takes {spec.dtype}: normalize must be int16")
+            raise UsageError(
+                f"the input {spec.name!r} takes {spec.dtype}: normalize must be int16", hint="or the float model"
+            )
         if preparation.mean or preparation.std:
             raise UsageError("mean and std are for images", hint=f"recordings take normalize: {', '.join(WAVES)}")
         self._stated, self._windows = preparation.sample_rate, preparation.windows

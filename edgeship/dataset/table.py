@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeship import wording
 from edgeship.dataset import archive
 from edgeship.dataset.listing import KINDS, MAX_FILES, Known, Listing, kind_of, order
 from edgeship.dataset.samples import Array, Dataset
@@ -54,7 +55,7 @@ def columns(path: Path) -> Columns:
     header = next(_rows(path))
     names = [name.strip() for name in header]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(f"{path}: two columns are called {twice[0]!r}")
+        raise InputError(f"{path}: two columns are called {twice[0]!r}", hint="rename one of them")
     if all(_is_number(name) for name in names):
         raise InputError(
             f"{path}: the first row is {', '.join(names[:4])}: a header is wanted", hint="name the columns"
@@ -83,7 +84,9 @@ def files(path: Path, found: Columns, known: Known) -> Listing:
     assert found.file is not None
     rows = _body(path, found)
     if len(rows) > MAX_FILES:
-        raise InputError(f"{path}: {len(rows)} rows are over the limit of {MAX_FILES} files")
+        raise InputError(
+            f"{path}: {len(rows)} rows are over the limit of {MAX_FILES} files", hint="200 to 1,000 samples are usual"
+        )
     root = path.parent
     inside = root.resolve()
     names = [_safe(path, line, row[found.file].strip(), root, inside) for line, row in rows]
@@ -112,7 +115,7 @@ def numbers(path: Path, found: Columns, specs: Sequence[TensorSpec], known: Know
         flat.extend(_number_at(path, line, found, row, index) for index in found.values)
         rest.append((line, ["" if index in dropped else text for index, text in enumerate(row)]))
     if not rest:
-        raise InputError(f"{path}: no samples in it")
+        raise InputError(f"{path}: no samples in it", hint="one row a sample under the header")
     table = np.frombuffer(flat, np.float64).reshape(len(rest), len(found.values))
     arrays: dict[str, Array] = {
         spec.name: table[:, places[spec.name]].reshape(-1, *spec.shape) for spec in specs
@@ -136,13 +139,16 @@ def _rows(path: Path) -> Iterator[list[str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for row in csv.reader(file, strict=True):
                 if len(row) > MAX_COLUMNS:
-                    raise InputError(f"{path}: {len(row)} columns are over the limit of {MAX_COLUMNS}")
+                    raise InputError(
+                        f"{path}: {len(row)} columns are over the limit of {MAX_COLUMNS}",
+                        hint="an .npz holds arrays of any size",
+                    )
                 some = True
                 yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a table: {error}", hint="commas, UTF-8, a header in the first row") from error
     if not some:
-        raise InputError(f"{path}: an empty table")
+        raise InputError(f"{path}: an empty table", hint="commas, UTF-8, a header in the first row, one row a sample")
 
 
 def _lines(path: Path, found: Columns) -> Iterator[tuple[int, list[str]]]:
@@ -153,14 +159,17 @@ def _lines(path: Path, found: Columns) -> Iterator[tuple[int, list[str]]]:
         if not row or not any(field.strip() for field in row):
             continue
         if len(row) != len(found.header):
-            raise InputError(f"{path}: row {number} has {len(row)} fields, the header {len(found.header)}")
+            raise InputError(
+                f"{path}: row {number} has {len(row)} fields, the header {len(found.header)}",
+                hint="quote fields that hold commas",
+            )
         yield number, row
 
 
 def _body(path: Path, found: Columns) -> list[tuple[int, list[str]]]:
     rows = list(_lines(path, found))
     if not rows:
-        raise InputError(f"{path}: no samples in it")
+        raise InputError(f"{path}: no samples in it", hint="one row a sample under the header")
     return rows
 
 
@@ -169,7 +178,8 @@ def _number_at(path: Path, line: int, found: Columns, row: Sequence[str], index:
         return float(row[index])
     except ValueError:
         raise InputError(
-            f"{path}: row {line}, column {found.header[index]!r}: {row[index][:40]!r} is no number"
+            f"{path}: row {line}, column {found.header[index]!r}: {row[index][:40]!r} is no number",
+            hint="numbers with a point; texts belong into the columns label, group or slice:NAME",
         ) from None
 
 
@@ -177,7 +187,9 @@ def _safe(table: Path, line: int, name: str, root: Path, inside: Path) -> str:
     """The name of a file within the table's folder."""
     where = f"{table}: row {line}: {name[:200]!r}"
     if not name or "\0" in name:
-        raise InputError(f"{where} is no name of a file")
+        raise InputError(
+            f"{where} is no name of a file", hint="the column 'file' names a file in the folder of the table"
+        )
     if os.path.isabs(name) or not (root / name).resolve().is_relative_to(inside):
         raise InputError(
             f"{where} leads out of the folder of the table", hint="put the table into the folder that holds all files"
@@ -185,7 +197,7 @@ def _safe(table: Path, line: int, name: str, root: Path, inside: Path) -> str:
     if Path(name).suffix.lower() not in KINDS:
         raise InputError(f"{where}: such files are not read", hint=f"known are {', '.join(KINDS)}")
     if not (root / name).is_file():
-        raise InputError(f"{where}: no such file")
+        raise InputError(f"{where}: no such file", hint="names are taken from the folder of the table")
     return name
 
 
@@ -200,12 +212,17 @@ def _labels(
         return None, ()
     given = [row[found.label].strip() for _, row in rows]
     if "" in given:
-        raise InputError(f"{path}: row {rows[given.index('')][0]} has no label")
+        raise InputError(
+            f"{path}: row {rows[given.index('')][0]} has no label", hint="fill it, or take the column 'label' away"
+        )
     if all(map(_is_number, given)):
         whole = [float(label) for label in given]  # 1.0 too, as a table of pandas has it
         for (line, _), value, label in zip(rows, whole, given, strict=True):
             if not (value.is_integer() and 0 <= value < 1 << 31):
-                raise InputError(f"{path}: row {line}: the label {label!r} is no class index: 0, 1, 2, …")
+                raise InputError(
+                    f"{path}: row {line}: the label {label!r} is no class index: 0, 1, 2, …",
+                    hint="whole numbers from 0, or names for all rows",
+                )
         return [int(value) for value in whole], known.names
     names = order(path.parent, sorted(set(given)), known)
     index = {name: number for number, name in enumerate(names)}
@@ -250,8 +267,8 @@ def _places(path: Path, found: Columns, specs: Sequence[TensorSpec]) -> dict[str
             out[spec.name] = list(range(len(names)))
             if len(names) != spec.count:
                 raise InputError(
-                    f"{path}: {len(names)} columns of values, the input {spec.name!r} {list(spec.shape)} takes "
-                    f"{spec.count}",
+                    f"{path}: {wording.counted(len(names), 'column')} of values, the input {spec.name!r} "
+                    f"{list(spec.shape)} takes {spec.count}",
                     hint=f"columns that are no values are called {LABEL}, {TARGET}, {GROUP} or {archive.SLICE}NAME",
                 )
         else:

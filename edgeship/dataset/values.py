@@ -87,7 +87,10 @@ def as_targets(where: str, targets: Array, count: int) -> NDArray[np.float32]:
     """What the model should answer, float32 [count, …]. Raises InputError."""
     _numbers(where, targets)
     if targets.ndim == 0 or len(targets) != count:
-        raise InputError(f"{where}: expected one row a sample, [{count}, …], got {list(targets.shape)}")
+        raise InputError(
+            f"{where}: expected one row a sample, [{count}, …], got {list(targets.shape)}",
+            hint="targets has one row for each sample, in their order",
+        )
     return _float32(where, targets)
 
 
@@ -130,7 +133,10 @@ def _column(where: str, column: Array, count: int) -> Array:
     if column.shape != (count,):
         raise InputError(f"{where}: expected shape [{count}], got {list(column.shape)}", hint="one value a sample")
     if column.dtype.kind not in "biuSU":
-        raise InputError(f"{where}: booleans, integers or text are wanted, got {column.dtype}")
+        raise InputError(
+            f"{where}: booleans, integers or text are wanted, got {column.dtype}",
+            hint="True and False for one slice, or a text for each sample",
+        )
     if column.dtype.kind == "S":
         column = np.char.decode(column, "utf-8", "replace")
     return column

@@ -58,7 +58,8 @@ def resolve(device: Device, profile: Profile) -> Endpoint:
     root = device.root or profile.transport.root
     if not python or not root:
         raise ConfigError(f"{device.name}: neither the device nor profile {profile.name} says how Python is started "
-                          "or where the agent lives")  # fmt: skip
+                          "or where the agent lives",
+                          hint="edgeship device add again, with a profile that can carry the agent")  # fmt: skip
     port = device.serve_port if device.serve_port is not None else profile.transport.serve_port
     return Endpoint(tuple(python), root, device.init or profile.system.init, port or None, device.arch)
 
@@ -80,7 +81,10 @@ def command_line(argv: Sequence[str]) -> str:
         ConfigError: an argument that no shell can pass.
     """
     if not argv or any("\0" in part for part in argv):
-        raise ConfigError(f"not a command that can be passed to a device: {list(argv)!r:.200}")
+        raise ConfigError(
+            f"not a command that can be passed to a device: {list(argv)!r:.200}",
+            hint="the profile's python is a list of plain texts; edgeship profile validate FILE",
+        )
     return shlex.join(argv)
 
 

@@ -87,9 +87,16 @@ def ssh_argv(device: Device, profile: Profile, known_hosts: Path, command: Seque
         AuthError: it has no pinned host key.
     """
     if device.transport != "ssh":
-        raise UsageError(f"{device.name} is a child process of this host; there is nothing to log in to")
+        raise UsageError(
+            f"{device.name} is a child process of this host; there is nothing to log in to", hint="it is used as it is"
+        )
     if not device.host_key:
-        raise AuthError(f"{device.name}: its host key is not known", device=device.name, stage="connect")
+        raise AuthError(
+            f"{device.name}: its host key is not known",
+            device=device.name,
+            stage="connect",
+            hint="edgeship device add NAME USER@HOST, and compare the fingerprint that it shows",
+        )
     options = {
         "UserKnownHostsFile": str(known_hosts), "GlobalKnownHostsFile": "/dev/null", "HostKeyAlias": device.name,
         "StrictHostKeyChecking": "yes", "CheckHostIP": "no", "ForwardAgent": "no", "UpdateHostKeys": "no",

@@ -86,7 +86,9 @@ def _load(path: Path) -> HostKeys | None:
     except FileNotFoundError:
         return None
     except (OSError, SSHException, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+        raise ConfigError(
+            f"cannot read {path}: {error}", hint="ssh-keygen -R HOST takes a damaged line out of it"
+        ) from error
 
 
 def check_jump(device: str, hop: Hop, keys: list[HostKey], seen: HostKey) -> None:

@@ -139,7 +139,10 @@ class SshTransport:
                 with suppress(UnreachableError):  # the next line says it better where this works
                     _show_change(device.name, route.device, via, pinned, limits)
                 raise AuthError(f"{device.name}: {route.device} no longer has the pinned host key {pinned.fingerprint}",
-                                device=device.name, stage="connect") from None  # fmt: skip
+                                device=device.name, stage="connect",
+                                hint="somebody may stand between you and the device. If you reinstalled it yourself: "
+                                f"edgeship device rm {device.name}, then edgeship device add it again",
+                                ) from None  # fmt: skip
             hops.append(last)
             hostkey.compare(device.name, pinned, HostKey.of(last.get_remote_server_key()))
             log_in(last, route.device, device.name)

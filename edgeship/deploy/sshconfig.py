@@ -87,13 +87,15 @@ def _load(path: Path, note: Callable[[str], None]) -> SSHConfig:
     except FileNotFoundError:
         return SSHConfig()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+        raise ConfigError(
+            f"cannot read {path}: {error}", hint="may you read it? ssh -G HOST shows whether ssh can"
+        ) from error
     if re.search(r"^\s*Include\s", text, re.IGNORECASE | re.MULTILINE):
         note(f"{path} has Include lines, which edgeship does not follow yet: put the Host sections in it")
     try:
         return SSHConfig.from_text(text)
     except ConfigParseError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {error}", hint="mend the line; ssh -G HOST shows whether ssh takes it") from error
 
 
 def _hop(
@@ -111,9 +113,15 @@ def _hop(
     try:
         number = port or int(options.get("port") or default_port)
     except ValueError:
-        raise ConfigError(f"{alias}: Port {options.get('port')!r:.20} of ~/.ssh/config is no number") from None
+        raise ConfigError(
+            f"{alias}: Port {options.get('port')!r:.20} of ~/.ssh/config is no number",
+            hint="mend Port in ~/.ssh/config; ssh -G HOST shows what it says",
+        ) from None
     if not _HOST.fullmatch(host) or not _USER.fullmatch(name) or not 0 < number < 65536:
-        raise ConfigError(f"{alias}: not an address to log in to: {name!r:.80} at {host!r:.80}, port {number}")
+        raise ConfigError(
+            f"{alias}: not an address to log in to: {name!r:.80} at {host!r:.80}, port {number}",
+            hint="USER@HOST, or a name of ~/.ssh/config",
+        )
     files: Sequence[str] = options.get("identityfile", [])
     known = str(options.get("userknownhostsfile") or "~/.ssh/known_hosts").split()
     return Hop(
@@ -130,12 +138,18 @@ def _jumps(config: SSHConfig, alias: str, seen: tuple[str, ...]) -> list[Hop]:
     if value.lower() == "none":
         return []
     if alias in seen or len(seen) >= MAX_HOPS:
-        raise ConfigError(f"ProxyJump of ~/.ssh/config goes in a circle: {' -> '.join((*seen, alias))}")
+        raise ConfigError(
+            f"ProxyJump of ~/.ssh/config goes in a circle: {' -> '.join((*seen, alias))}",
+            hint="mend ProxyJump in ~/.ssh/config; ssh -G HOST shows what it says",
+        )
     hops: list[Hop] = []
     for part in value.split(","):
         found = _HOP.fullmatch(part.strip())
         if not found:
-            raise ConfigError(f"{alias}: ProxyJump {part.strip()!r:.80} is not [user@]host[:port]")
+            raise ConfigError(
+                f"{alias}: ProxyJump {part.strip()!r:.80} is not [user@]host[:port]",
+                hint="mend ProxyJump in ~/.ssh/config; ssh -G HOST shows what it says",
+            )
         host = found["host"].strip("[]")
         port = int(found["port"]) if found["port"] else None
         hops.append(_hop(config, host, found["user"], port, getpass.getuser(), 22))

@@ -99,7 +99,9 @@ def span(since: str, until: str | None, now: float) -> Span:
     end = now if until is None else moment(until, now)
     start = moment(since, now)
     if not start < end:
-        raise UsageError("the time range is empty: --since must lie before --until")
+        raise UsageError(
+            "the time range is empty: --since must lie before --until", hint="such as --since 2h --until 1h"
+        )
     return Span(start, end)
 
 

@@ -67,7 +67,10 @@ def parse(text: str) -> Selector:
         UsageError: it is not understood; the message points at the term.
     """
     if len(text) > MAX_LENGTH:
-        raise UsageError(f"the selector is longer than {MAX_LENGTH} characters")
+        raise UsageError(
+            f"the selector is longer than {MAX_LENGTH} characters",
+            hint="label devices (edgeship device label) and select by the label",
+        )
     return Selector(text.strip(), tuple(_term(part) for part in _split(text)))
 
 

@@ -147,7 +147,7 @@ class FleetStore:
         try:
             check_name(device.name, "a device's name")
         except ProtocolError as error:
-            raise UsageError(str(error)) from error
+            raise UsageError(str(error), hint="letters, digits, dots, dashes and underscores, such as pi-1") from error
         row = {"profile": device.profile, "record": encode_device(device)}
         table = schema.devices
         with self.writing() as connection:

@@ -112,7 +112,9 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         finally:
             model.close()
     except EngineError as error:
-        raise ConversionError(f"the engine refuses the model: {error}") from error
+        raise ConversionError(
+            f"the engine refuses the model: {error}", hint="edgeship model doctor MODEL finds the layer"
+        ) from error
     for number, answers_of_one in enumerate(zip(*rows, strict=True)):
         np.save(folder / f"answer{number}.npy", np.stack(answers_of_one), allow_pickle=False)
     return {}

@@ -93,7 +93,9 @@ def find(module: str, name: str) -> Function:
     except ModuleNotFoundError as error:
         raise UsageError(f"no module {error.name!r} in {sys.path[0]}, nor where Python looks", hint=HINT) from error
     except BaseException as error:
-        raise InputError(f"importing {module} raised {_told(error)}") from error
+        raise InputError(
+            f"importing {module} raised {_told(error)}", hint="import the module by itself, and mend what it raises"
+        ) from error
     if not callable(found):
         raise UsageError(f"{module} has no function {name!r}", hint=HINT)
     return found  # type: ignore[no-any-return]  # a user's function
@@ -140,7 +142,9 @@ def _called(function: Function, arguments: Mapping[str, Any]) -> object:
     try:
         return function(**arguments)
     except BaseException as error:
-        raise InputError(f"it raised {_told(error)}") from error
+        raise InputError(
+            f"it raised {_told(error)}", hint="call the function by itself on a few answers, and mend what it raises"
+        ) from error
 
 
 def _value(function: Function, arguments: Mapping[str, Any]) -> float:

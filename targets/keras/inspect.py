@@ -157,7 +157,10 @@ def _spec(name: str, shape: object, dtype: object) -> TensorSpec | None:
             hint=open_hint(name, [d if isinstance(d, int) else 0 for d in shape]),
         )
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise InputError(f"input {name!r} is of type {dtype!r}, which an agent cannot serve")
+        raise InputError(
+            f"input {name!r} is of type {dtype!r}, which an agent cannot serve",
+            hint="give the model an input of numbers, and do the rest in the application",
+        )
     return TensorSpec(plain_name(name), dtype, tuple(fixed))
 
 

@@ -114,7 +114,9 @@ def _attributes(layer: Any) -> dict[str, str]:
     try:
         config = layer.get_config()
     except (NotImplementedError, TypeError) as error:
-        raise ConversionError(f"layer {layer.name!r} does not tell its settings: {error}") from error
+        raise ConversionError(
+            f"layer {layer.name!r} does not tell its settings: {error}", hint="give the layer a get_config()"
+        ) from error
     plain = {k: v for k, v in config.items() if k not in ("name", "dtype", "trainable")}
     return {
         k: str(v) for k, v in plain.items() if isinstance(v, (int, float, str, bool, list, tuple)) and len(str(v)) < 80

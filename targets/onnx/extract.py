@@ -94,7 +94,10 @@ def _value(name: str, seen: Mapping[str, Any] | None, declared: Any, types: Mapp
         return declared
     shape, kind = types.get(name, (None, 0))
     if not kind or shape is None or 0 in shape:
-        raise ConversionError(f"the shape of tensor {name!r} is not known, so nothing can be cut there")
+        raise ConversionError(
+            f"the shape of tensor {name!r} is not known, so nothing can be cut there",
+            hint="--shape NAME=1,… closes the model's inputs",
+        )
     return helper.make_tensor_value_info(name, kind, shape)
 
 

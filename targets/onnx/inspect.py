@@ -150,7 +150,9 @@ def opset_of(model: Any) -> int:
 def graphs(graph: Any, depth: int = 0) -> Iterator[Any]:
     """A graph and those within its operators (branches, loop bodies). Raises InputError when nested too deeply."""
     if depth > MAX_DEPTH:
-        raise InputError(f"graphs nested deeper than {MAX_DEPTH}")
+        raise InputError(
+            f"graphs nested deeper than {MAX_DEPTH}", hint="flatten branches and loops in the source, and export again"
+        )
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -258,7 +260,9 @@ def _scaled(model: Any, specs: list[TensorSpec]) -> list[TensorSpec]:
     try:
         scales = {name: (float(scale), int(zero)) for name, (scale, zero) in json.loads(text).items()}
     except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"its metadata {QUANTIZED!r} is damaged: {error}") from error
+        raise InputError(
+            f"its metadata {QUANTIZED!r} is damaged: {error}", hint="make the model again with edgeship"
+        ) from error
     return [
         TensorSpec(s.name, s.dtype, s.shape, *scales[s.name]) if s.name in scales else s for s in specs
     ]  # fmt: skip

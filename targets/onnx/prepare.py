@@ -167,7 +167,10 @@ def _inferred(model: Any) -> Any:
             onnx.checker.check_model(model)
         return model
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ConversionError(f"the graph is not valid: {' '.join(str(error).split())[:400]}") from error
+        raise ConversionError(
+            f"the graph is not valid: {' '.join(str(error).split())[:400]}",
+            hint="export it again, with a newer exporter",
+        ) from error
 
 
 # ── shapes from a run ────────────────────────────────────────────────────────────────────────────────────────────────

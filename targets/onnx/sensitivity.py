@@ -104,7 +104,10 @@ def _run(model: Any, samples: Sequence[Mapping[str, NDArray[Any]]]) -> list[NDAr
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ConversionError(f"ONNX Runtime refuses it: {' '.join(str(error).split())[:300]}") from error
+        raise ConversionError(
+            f"ONNX Runtime refuses it: {' '.join(str(error).split())[:300]}",
+            hint="edgeship model doctor MODEL finds the layer",
+        ) from error
     wanted = [value.name for value in session.get_inputs()]
     rows = [session.run(None, {name: sample[name] for name in wanted}) for sample in samples]
     return [np.stack([np.asarray(part, np.float32) for part in parts]) for parts in zip(*rows, strict=True)]

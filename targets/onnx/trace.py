@@ -233,7 +233,10 @@ def _session(model: Any) -> Any:
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ConversionError(f"ONNX Runtime refuses the model: {' '.join(str(error).split())[:600]}") from error
+        raise ConversionError(
+            f"ONNX Runtime refuses the model: {' '.join(str(error).split())[:600]}",
+            hint="edgeship model doctor MODEL finds the layer",
+        ) from error
 
 
 def _dtype(kind: str) -> str:

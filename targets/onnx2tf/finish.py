@@ -292,7 +292,10 @@ def _reference(model: Any, folder: Path, samples: Sequence[Mapping[str, Array]])
         return [dict(zip(names, session.run(names, dict(sample)), strict=True)) for sample in samples]
     except Exception as error:
         text = " ".join(str(error).split())[:500]
-        raise ConversionError(f"ONNX Runtime cannot run the source on noise, to compare with: {text}") from error
+        raise ConversionError(
+            f"ONNX Runtime cannot run the source on noise, to compare with: {text}",
+            hint="--format onnx needs no such comparison; edgeship model doctor MODEL finds the layer",
+        ) from error
 
 
 def _run(model: engine.Model, sample: Mapping[str, Array]) -> dict[str, Array]:

@@ -145,7 +145,10 @@ def _spec(key: str, info: Message, what: str, given: Shapes = MappingProxyType({
             hint=open_hint(plain_name(key), shape),
         )
     if any(d == 0 for d in shape):
-        raise InputError(f"{what} {key!r} has the shape {shape}")
+        raise InputError(
+            f"{what} {key!r} has the shape {shape}",
+            hint="export it with an input_signature whose shapes are fixed but for the batch",
+        )
     return TensorSpec(plain_name(key), dtype, tuple(1 if d < 0 else d for d in shape)), -1 in shape
 
 

@@ -150,7 +150,10 @@ def _answer(signature: _Signature, data: Mapping[str, feed.Array], stem: Path) -
         named = function(*chunk)
         values = [np.asarray(named[out["name"]], dtype=np.float32) for out in signature.outputs]
         if batched and any(len(value) != len(chunk[0]) for value in values):
-            raise ConversionError("it answers a batch of samples with another number of answers")
+            raise ConversionError(
+                "it answers a batch of samples with another number of answers",
+                hint="one answer for each sample of a batch: export the model without what joins them",
+            )
         parts.append([value[:, None] if batched else value[None] for value in values])
     for index, pieces in enumerate(zip(*parts, strict=True)):
         np.save(f"{stem}_{index}.npy", np.concatenate(pieces), allow_pickle=False)

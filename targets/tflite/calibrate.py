@@ -54,7 +54,10 @@ def observe(
         interpreter.allocate_tensors()
         for sample in samples:
             if missing := [name for name, _ in signature.inputs if name not in sample]:
-                raise ConversionError(f"the calibration samples lack {', '.join(missing)}")
+                raise ConversionError(
+                    f"the calibration samples lack {', '.join(missing)}",
+                    hint="an array for each input, named like it: edgeship model inspect MODEL shows the names",
+                )
             interpreter.reset_all_variables()
             for name, index in signature.inputs:
                 interpreter.set_tensor(index, np.ascontiguousarray(sample[name]))
@@ -65,7 +68,10 @@ def observe(
                 except ValueError:  # it was not computed: an unused part, or memory that a loop owns
                     continue
     except (RuntimeError, ValueError) as error:
-        raise ConversionError(f"the interpreter cannot calibrate it: {' '.join(str(error).split())[:400]}") from error
+        raise ConversionError(
+            f"the interpreter cannot calibrate it: {' '.join(str(error).split())[:400]}",
+            hint="edgeship model doctor MODEL finds the layer; dynamic int8 needs no calibration",
+        ) from error
 
 
 def _activations(graph: Subgraph) -> list[tuple[int, str]]:

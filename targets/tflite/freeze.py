@@ -100,7 +100,10 @@ def _run(data: bytes, structure: Structure, seed: int) -> dict[int, Array]:
         interpreter.invoke()
         return dict(_values(interpreter, len(structure.subgraphs[0].tensors)))
     except (RuntimeError, ValueError) as error:
-        raise ConversionError(f"the interpreter cannot run it: {' '.join(str(error).split())[:400]}") from error
+        raise ConversionError(
+            f"the interpreter cannot run it: {' '.join(str(error).split())[:400]}",
+            hint="edgeship model doctor MODEL finds the layer",
+        ) from error
 
 
 def _values(interpreter: Any, count: int) -> Iterator[tuple[int, Array]]:

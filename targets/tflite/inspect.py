@@ -29,7 +29,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:  # noqa
     """Facts of the file at `request["path"]` as `ModelFacts.parse` takes them, without sha256 and bytes."""
     with Path(request["path"]).open("rb") as file:
         if not (size := file.seek(0, 2)):
-            raise InputError("the file is empty")
+            raise InputError("the file is empty", hint="copy it again")
         with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
             structure = read(data)
             _refuse_nan(structure, data)
@@ -127,7 +127,10 @@ def default_signature(structure: Structure) -> Signature:
 
 def _spec(name: str, tensor: Tensor, *, batch_may_be_open: bool) -> TensorSpec:
     if tensor.dtype not in DTYPES:
-        raise InputError(f"tensor {name!r} is of type {tensor.dtype}, which an agent cannot serve")
+        raise InputError(
+            f"tensor {name!r} is of type {tensor.dtype}, which an agent cannot serve",
+            hint="convert the source again with inputs and outputs of numbers",
+        )
     if batch_may_be_open and any(axis != 0 for axis in tensor.open_axes):
         shown = [-1 if i in tensor.open_axes else d for i, d in enumerate(tensor.shape)]
         raise InputError(
@@ -136,7 +139,9 @@ def _spec(name: str, tensor: Tensor, *, batch_may_be_open: bool) -> TensorSpec:
         )
     shape = tuple(1 if d == -1 else d for d in tensor.shape)
     if any(d < 1 for d in shape):
-        raise InputError(f"tensor {name!r} has the shape {list(shape)}")
+        raise InputError(
+            f"tensor {name!r} has the shape {list(shape)}", hint="convert the source again with fixed shapes"
+        )
     scale = tensor.scale if tensor.dtype not in _FLOATS else 0.0
     return TensorSpec(name, tensor.dtype, shape, scale, tensor.zero_point if scale else 0)
 

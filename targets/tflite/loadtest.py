@@ -138,7 +138,7 @@ def _run(environment: Environment, model: Path, folder: Path | None, what: str) 
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ConversionError(f"{what} did not end within {SECONDS:.0f} s") from error
+        raise ConversionError(f"{what} did not end within {SECONDS:.0f} s", hint="another precision") from error
     except OSError as error:
         raise UsageError(f"{environment.python}: cannot be run: {error.strerror}", hint=_ENVIRONMENT) from error
     if done.returncode < 0:

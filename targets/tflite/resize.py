@@ -41,7 +41,10 @@ def resize(data: bytes, shapes: Mapping[str, Any]) -> bytes:
     structure = read(data)
     signature = default_signature(structure)
     if signature.subgraph != 0:
-        raise ConversionError("its first signature is not that of the main graph, whose inputs alone can be resized")
+        raise ConversionError(
+            "its first signature is not that of the main graph, whose inputs alone can be resized",
+            hint="convert the source again with fixed shapes",
+        )
     check_names(shapes, [name for name, _ in signature.inputs])
     tensors = structure.subgraphs[0].tensors
     wanted = {

@@ -64,7 +64,10 @@ def _run(data: bytes, signature: Signature, arrays: Mapping[str, Array]) -> Sequ
         interpreter = Interpreter(model_content=data, num_threads=calibrate.THREADS)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
-        raise ConversionError(f"the interpreter refuses it: {' '.join(str(error).split())[:300]}") from error
+        raise ConversionError(
+            f"the interpreter refuses it: {' '.join(str(error).split())[:300]}",
+            hint="edgeship model doctor MODEL finds the layer",
+        ) from error
     runner = interpreter.get_signature_runner()
     count = min(len(array) for array in arrays.values())
     rows: list[list[Array]] = []

@@ -208,7 +208,10 @@ def _interpreter(data: bytes) -> Any:
         )  # fmt: skip
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise ConversionError(f"the interpreter refuses the model: {' '.join(str(error).split())[:600]}") from error
+        raise ConversionError(
+            f"the interpreter refuses the model: {' '.join(str(error).split())[:600]}",
+            hint="edgeship model doctor MODEL finds the layer",
+        ) from error
     return interpreter
 
 

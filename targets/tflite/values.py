@@ -47,7 +47,10 @@ def written_out(model: Any, tensor: Any) -> Array:
     """
     name = tensor.name.decode("utf-8", "replace")
     if tensor.type not in _NUMBERS:
-        raise ConversionError(f"the weights {name!r} are stored as type {tensor.type}, which is not known")
+        raise ConversionError(
+            f"the weights {name!r} are stored as type {tensor.type}, which is not known",
+            hint="convert the source again without compressed weights",
+        )
     raw = np.frombuffer(bytes(model.buffers[tensor.buffer].data), _NUMBERS[tensor.type])
     shape = [int(d) for d in tensor.shape] if tensor.shape is not None else []
     if tensor.sparsity is None:
@@ -66,7 +69,10 @@ def _dense(sparsity: Any, raw: Array, shape: list[int], name: str, empty: int) -
     metadata, order = list(sparsity.dimMetadata), [int(d) for d in sparsity.traversalOrder]
     blocked = [] if sparsity.blockMap is None else [int(d) for d in sparsity.blockMap]
     if len(order) != len(shape) + len(blocked) or len(metadata) != len(order):
-        raise ConversionError(f"the sparse weights {name!r} are not described soundly")
+        raise ConversionError(
+            f"the sparse weights {name!r} are not described soundly",
+            hint="the file is damaged: convert the source again",
+        )
     sizes = [0] * len(order)
     for level, dimension in enumerate(order):
         if metadata[level].format == _DENSE:
@@ -84,7 +90,10 @@ def _dense(sparsity: Any, raw: Array, shape: list[int], name: str, empty: int) -
             segments = np.asarray(item.arraySegments.values, np.int64)
             indices = np.asarray(item.arrayIndices.values, np.int64)
             if places.max(initial=-1) + 1 >= len(segments) or segments.max(initial=0) > len(indices):
-                raise ConversionError(f"the sparse weights {name!r} point beyond what they hold")
+                raise ConversionError(
+                    f"the sparse weights {name!r} point beyond what they hold",
+                    hint="the file is damaged: convert the source again",
+                )
             counts = segments[places + 1] - segments[places]
             starts = np.repeat(segments[places], counts)
             offset = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -93,12 +102,17 @@ def _dense(sparsity: Any, raw: Array, shape: list[int], name: str, empty: int) -
             within = indices[places]
         coordinates[:, dimension] = within
     if len(places) > len(raw):
-        raise ConversionError(f"the sparse weights {name!r} lack values")
+        raise ConversionError(
+            f"the sparse weights {name!r} lack values", hint="the file is damaged: convert the source again"
+        )
     full = coordinates[:, : len(shape)].copy()
     for i, axis in enumerate(blocked):
         full[:, axis] = full[:, axis] * block[axis] + coordinates[:, len(shape) + i]
     if (full >= np.asarray(shape)).any() or (full < 0).any():
-        raise ConversionError(f"the sparse weights {name!r} reach beyond their shape")
+        raise ConversionError(
+            f"the sparse weights {name!r} reach beyond their shape",
+            hint="the file is damaged: convert the source again",
+        )
     out = np.full(shape, empty, raw.dtype)
     out[tuple(full.T)] = raw[places]
     return out

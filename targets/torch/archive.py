@@ -97,7 +97,9 @@ def rewrite(path: Path, program: Program, result: Path) -> None:
 def _read(archive: zipfile.ZipFile) -> Program:
     infos = {info.filename: info for info in archive.infolist()}
     if len(infos) > MAX_MEMBERS or sum(info.file_size for info in infos.values()) > MAX_MODEL:
-        raise InputError("its members, unpacked, are over the limit")
+        raise InputError(
+            "its members, unpacked, are over the limit", hint="no device of the profiles runs a model of this size"
+        )
     if "serialized_exported_program.json" in infos:
         raise InputError("an archive of an older PyTorch, whose weights are a pickle", hint=_AGAIN)
     roots = {name.partition("/")[0] for name in infos}
@@ -121,7 +123,10 @@ def _read(archive: zipfile.ZipFile) -> Program:
 
 def _json(archive: zipfile.ZipFile, infos: Mapping[str, zipfile.ZipInfo], name: str) -> dict[str, Any]:
     if infos[name].file_size > MAX_JSON:
-        raise InputError(f"{name}: {infos[name].file_size} bytes are over the limit of {MAX_JSON}")
+        raise InputError(
+            f"{name}: {infos[name].file_size} bytes are over the limit of {MAX_JSON}",
+            hint="export the program again with torch.export.save",
+        )
     data = json.loads(archive.read(name))
     if not isinstance(data, dict):
         raise InputError(f"{name}: no JSON object", hint=_AGAIN)

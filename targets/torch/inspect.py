@@ -65,7 +65,9 @@ def describe(program: Program) -> dict[str, Any]:
     inputs = [_spec(module, name, "input") for name in user_inputs(module)]
     outputs = [_spec(module, name, "output")[0] for name in user_outputs(module)]
     if not inputs or not outputs:
-        raise InputError("it has no inputs or no outputs that are tensors")
+        raise InputError(
+            "it has no inputs or no outputs that are tensors", hint="export a module that takes and gives tensors"
+        )
     _refuse_training(module)
     kinds: Counter[int] = Counter()
     for item in program.weights.values():
@@ -98,7 +100,10 @@ def user_inputs(module: Mapping[str, Any]) -> list[str]:
             continue
         argument = spec["user_input"]["arg"]
         if "as_tensor" not in argument:
-            raise InputError(f"it takes something that is no tensor as an input ({next(iter(argument), '?')})")
+            raise InputError(
+                f"it takes something that is no tensor as an input ({next(iter(argument), '?')})",
+                hint="make it a constant of the module before the export",
+            )
         names.append(argument["as_tensor"]["name"])
     return names
 
@@ -134,7 +139,10 @@ def _spec(module: Mapping[str, Any], name: str, what: str) -> tuple[TensorSpec, 
     meta = module["graph"]["tensor_values"][name]
     dtype = DTYPES.get(meta["dtype"])
     if dtype is None:
-        raise InputError(f"{what} {name!r} is of a type that an agent cannot serve")
+        raise InputError(
+            f"{what} {name!r} is of a type that an agent cannot serve",
+            hint="export a module that takes and gives tensors of numbers",
+        )
     sizes = [size.get("as_int") for size in meta["sizes"]]
     if any(size is None for size in sizes[1:]):
         raise InputError(

@@ -78,7 +78,10 @@ def _answer(
         chunk = [a[start : start + step, 0] if batched else a[start] for a in arrays]
         flat = _flat(module(*(torch.from_numpy(np.ascontiguousarray(values)) for values in chunk)))
         if batched and any(len(value) != len(chunk[0]) for value in flat):
-            raise ConversionError("it answers a batch of samples with another number of answers")
+            raise ConversionError(
+                "it answers a batch of samples with another number of answers",
+                hint="one answer for each sample of a batch: export the model without what joins them",
+            )
         parts.append([v[:, None] if batched else v[None] for v in (t.numpy().astype(np.float32) for t in flat)])
     for index, pieces in enumerate(zip(*parts, strict=True)):
         np.save(f"{stem}_{index}.npy", np.concatenate(pieces), allow_pickle=False)

@@ -152,7 +152,10 @@ def _formats(a: ModelFacts, b: ModelFacts) -> tuple[str, str]:
         for name in ([other] if other else []) + ["tflite", "onnx"]:
             if routes.unreachable(source, name) is None:
                 return name
-        raise UsageError(f"{(a, b)[at].path}: no engine runs what can be made of {source}")
+        raise UsageError(
+            f"{(a, b)[at].path}: no engine runs what can be made of {source}",
+            hint="convert it first: edgeship model convert MODEL --output FILE",
+        )
 
     return seen(0), seen(1)
 

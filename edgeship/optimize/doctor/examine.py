@@ -495,6 +495,9 @@ def command(
 def reachable(facts: ModelFacts, format: str, scheme: Scheme) -> None:  # noqa: A002
     """Raise UsageError where there is no way from the source to the format and precision."""
     if reason := routes.unreachable(facts.format, format):
-        raise UsageError(f"{facts.path}: {reason}")
+        raise UsageError(f"{facts.path}: {reason}", hint="another --format")
     if reason := registry.target(format).reachable(facts.format, scheme.precision):
-        raise UsageError(f"{facts.path}: {format} {scheme.precision} cannot be built: {reason}")
+        raise UsageError(
+            f"{facts.path}: {format} {scheme.precision} cannot be built: {reason}",
+            hint="another --format or --precision",
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgeship import wording
 from edgeship.optimize.doctor.bisect import attributes_text
 from edgeship.optimize.doctor.examine import OK, Diagnosis
 
@@ -53,7 +54,7 @@ def pairs(found: Diagnosis) -> list[tuple[str, object]]:
         alone = (
             "by itself"
             if culprit.parts == 1
-            else f"only with the {culprit.parts - 1} layers before it, from {before} on"
+            else f"only with the {wording.counted(culprit.parts - 1, 'layer')} before it, from {before} on"
         )
         if found.stage in ("convert", "quantize"):
             out.append(("fails", alone))

@@ -126,7 +126,7 @@ class Search:
             outcomes = self._judge(alive, size, step)
             alive, gone = halving.survivors(outcomes, request.limits, last=number + 1 == len(sizes))
             self._gone |= {g.candidate: g.why for g in gone}
-            on = f"{len(outcomes)} candidates on {size:,} of {len(request.evaluation):,} samples"
+            on = f"{wording.counted(len(outcomes), 'candidate')} on {size:,} of {len(request.evaluation):,} samples"
             self._reporter.finished(step, f"{on}, {len(alive)} go on")
         finalists = [self._last[candidate] for candidate in alive]
         finalists += self._mix(finalists)

@@ -117,7 +117,7 @@ def test_a_metric_that_raises_ends_with_its_own_exit_code_and_advises_no_wider_b
     )  # fmt: skip
     assert error["kind"] == "InputError"
     assert error["message"].startswith("the metric mine:odd: it raised ValueError: boom")
-    assert error["hint"].startswith("no budget is the cause")
+    assert error["hint"].startswith("call the function by itself on a few answers")
     assert "m-optimized/report.html shows all" in error["hint"]
 
 

@@ -79,7 +79,7 @@ def test_reading_files_is_a_step(tmp_path: Path) -> None:
     dataset.read(tmp_path, [SPEC], preparation=Preparation(normalize="0..1"), reporter=told)
     step = Step("read", str(tmp_path))
     assert [event for event in told.events if event[0] != "progress"] == [
-        ("started", step), ("finished", step, "1 images"),
+        ("started", step), ("finished", step, "1 image"),
     ]  # fmt: skip
 
 

@@ -173,7 +173,7 @@ def test_several_inputs_take_the_columns_of_their_names(tmp_path: Path) -> None:
         ("1,2,3\n4,5,6\n", "the first row is 1, 2, 3: a header is wanted"),
         ("a,b,a\n1,2,3\n", "two columns are called 'a'"),
         ("a,b\n1,2\n", r"2 columns of values, the input 'x' \[1, 3\] takes 3"),
-        ("a;b;c\n1;2;3\n", "1 columns of values"),
+        ("a;b;c\n1;2;3\n", "1 column of values"),
         ("a,b,c\n1,2,3\n1,2\n", "row 3 has 2 fields, the header 3"),
         ("a,b,c\n1,2,3,4\n", "row 2 has 4 fields, the header 3"),
         ("a,b,c\n1,two,3\n", "row 2, column 'b': 'two' is no number"),
