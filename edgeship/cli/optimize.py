@@ -205,14 +205,20 @@ def _request(
 
 
 def _device(project: Project | None, name: str) -> Device:
-    """A device of the project. Raises UsageError."""
+    """A device of the project, which answers. Raises UsageError, AuthError, UnreachableError."""
+    from edgeship import profile
     from edgeship.cli import choose
+    from edgeship.deploy.transport import connect
     from edgeship.errors import UsageError
+    from edgeship.reporter import Reporter
 
     if project is None:
         raise UsageError("--on takes a device of a project, and this folder is in none", hint="edgeship init")
     with choose.opened() as (_, store):
-        return choose.device(store, name)
+        found = choose.device(store, name)
+    # One that is off or has another host key is better known now than when all is built.
+    connect(found, profile.load(found.profile), reporter=Reporter()).close()
+    return found
 
 
 def _search(

@@ -21,6 +21,7 @@ from edgeship.deploy import perform
 from edgeship.deploy.contact import Agent, Settings
 from edgeship.deploy.device import Device
 from edgeship.deploy.facts import Facts
+from edgeship.errors import DeviceError
 from edgeship.model import ModelFacts
 from edgeship.optimize import golden
 from edgeship.optimize.search.latency import OPTIONS, Latency
@@ -88,10 +89,14 @@ class OnDevice:
         return Latency(**{**facts, "interval_us": (float(low), float(high))})
 
     def close(self) -> None:
-        """Remove from the device what was sent for trials. Raises DeviceError, AuthError, UnreachableError."""
-        if self._used:
+        """Remove from the device what was sent for trials; where that fails it is said, the search has its result."""
+        if not self._used:
+            return
+        self._used = False
+        try:
             perform.clear(self._fleet.device, self._fleet.profile, Reporter())
-            self._used = False
+        except DeviceError as error:
+            self._reporter.note(f"what was sent for trials is still there: {error}")
 
     def _measure(self, variant: Variant, runtime: str, threads: int) -> Latency:
         fleet = self._fleet

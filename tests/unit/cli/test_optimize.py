@@ -13,6 +13,9 @@ import pytest
 
 from edgeship.cli import optimize as command
 from edgeship.cli.options import preparation
+from edgeship.deploy import transport
+from edgeship.deploy.device import Device
+from edgeship.errors import UnreachableError
 from edgeship.optimize.search.run import Found, Search
 from edgeship.reporter import Reporter
 from edgeship.targets import registry
@@ -63,6 +66,23 @@ def test_no_project_is_needed_and_a_fifth_is_held_out(folder: Path) -> None:
     assert "next: edgeship init, then edgeship device add NAME USER@HOST" in again.stderr
     push = "edgeship push m-optimized/m.int8.tflite --precision int8 --evaluation data.npz -l profile=raspberry-pi-5"
     assert f"then: {push}\n" in again.stderr
+
+
+def test_a_device_that_does_not_answer_is_known_before_anything_is_built(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("init")
+
+    def off(device: Device, *_: object, **__: object) -> None:
+        raise UnreachableError(f"{device.name}: nothing listens there", device=device.name)
+
+    def build(*_: object) -> None:
+        raise AssertionError("nothing is to be done")
+
+    monkeypatch.setattr(transport, "connect", off)
+    monkeypatch.setattr(registry, "prepare", build)
+    error = run_error("optimize", "m.tflite", "--data", "data.npz", "--on", "sim", exit_code=5)
+    assert error["message"] == "sim: nothing listens there"
 
 
 def test_ctrl_c_says_that_what_is_done_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
