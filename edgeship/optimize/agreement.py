@@ -75,7 +75,7 @@ def agreeing(
             alike &= (wanted.reshape(len(wanted), -1) == got.reshape(len(got), -1)).all(axis=1)
         elif is_scores(spec):
             alike &= _same_place(wanted.reshape(len(wanted), 1, -1), got.reshape(len(got), 1, -1))
-        elif _are_shares(wanted):
+        elif wanted.ndim > 2 and are_shares(wanted):
             alike &= _same_place(wanted, got.reshape(wanted.shape))
         elif spec.count >= MANY:
             alike &= _as_a_whole(wanted, got.reshape(wanted.shape))
@@ -84,9 +84,9 @@ def agreeing(
     return alike
 
 
-def _are_shares(wanted: FloatArray) -> bool:
-    """Whether the last axis holds shares of classes: none below 0, 1 in all."""
-    if wanted.ndim < 3 or wanted.shape[-1] < 2 or not float(wanted.min()) >= -_WHOLE:
+def are_shares(wanted: FloatArray) -> bool:
+    """Whether the last axis of answers [n, …] holds shares of classes: none below 0, 1 in all."""
+    if wanted.ndim < 2 or wanted.shape[-1] < 2 or not float(wanted.min()) >= -_WHOLE:
         return False
     return bool((np.abs(wanted.sum(axis=-1, dtype=np.float64) - 1) < _WHOLE).all())
 

@@ -29,6 +29,7 @@ from edgeship.dataset import Dataset
 from edgeship.errors import GateError
 from edgeship.model import ModelFacts
 from edgeship.optimize import carried
+from edgeship.optimize.agreement import are_shares
 from edgeship.optimize.parts import PartError, measure
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
@@ -48,6 +49,9 @@ MANY = 50
 
 #: Clear samples that a statement on agreement needs.
 ENOUGH = 5
+
+#: Part of the answers of shares that may be rounded to nothing but 0.
+SILENT = 0.2
 
 SHOWN = 8  # worst parts that a verdict names
 
@@ -259,6 +263,8 @@ def judge(
     complaints = [
         c for spec in outputs for c in _of_output([e for e in errors if e.output == spec.name], kind, spec.scale)
     ]
+    pairs = zip(outputs, expected, given, strict=True)
+    complaints += [c for spec, e, g in pairs if (c := _silenced(spec, e, g, errors)) is not None]
     complaints.sort(key=lambda c: -c.weight)
     whole = tuple(error for error in errors if not error.part)
     samples = len(expected[0])
@@ -285,6 +291,23 @@ def _of_output(errors: Sequence[PartError], kind: str, scale: float) -> list[Com
         features = whole.elements == len(along) or whole.unit
         out += bad if len(bad) > (len(along) // MANY if features else 0) else broken
     return out
+
+
+def _silenced(spec: TensorSpec, wanted: FloatArray, got: FloatArray, errors: Sequence[PartError]) -> Complaint | None:
+    """What is wrong where shares of classes, 1 in all, were rounded to nothing but 0.
+
+    Each is off by no more than an integer step, so no other rule sees it: a thousand classes of 0.001 each.
+    """
+    if not are_shares(wanted):
+        return None
+    rows = got.reshape(wanted.shape)
+    empty = float((rows == 0).all(axis=-1).mean())
+    if empty <= SILENT:
+        return None
+    step = f"; one integer step of it is {spec.scale:.3g}, its highest share {float(wanted.max()):.3g}"
+    words = f"{empty:.0%} of its answers are nothing but 0, though shares are 1 in all{step if spec.scale else ''}"
+    whole = next(error for error in errors if error.output == spec.name and not error.part)
+    return Complaint(whole, words, 2.0)
 
 
 def _complaint(part: PartError, limits: Limits, loudest: float = 0.0, scale: float = 0.0) -> Complaint | None:

@@ -408,3 +408,19 @@ def test_good_variants_pass_and_a_wrong_scale_of_calibration_does_not(
     wrong = verdict("int8", Dataset({"image": data.inputs["image"] / np.float32(255)}))
     assert not wrong.passed
     assert "calibration" in gate._HINTS[wrong.kind]
+
+
+def test_shares_of_a_thousand_classes_that_are_rounded_to_nothing_are_refused() -> None:
+    """A MobileNetV2 that was never trained: every class has 0.001, and the step of an int8 softmax is 1/256."""
+    rng = np.random.default_rng(0)
+    even = rng.uniform(0.9, 1.1, (40, 1, 1000))
+    wanted = np.asarray(even / even.sum(axis=-1, keepdims=True), np.float32)
+    spec = TensorSpec("out", "int8", (1, 1000), 1 / 256, -128)
+    given = np.zeros_like(wanted)
+    verdict = judge([wanted], [given], [spec], "quantization")
+    assert not verdict.passed
+    assert "100% of its answers are nothing but 0, though shares are 1 in all" in verdict.reason
+    assert "one integer step of it is 0.00391, its highest share 0.001" in verdict.reason
+    few = np.asarray(np.round(wanted * 4096) / 4096, np.float32)
+    few[:4] = 0
+    assert judge([wanted], [few], [spec], "quantization").passed  # how many may be lost is for the budget
