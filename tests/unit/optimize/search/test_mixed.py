@@ -43,6 +43,25 @@ def test_one_layer_can_be_enough() -> None:
     assert fewest([Part("a", 1), Part("b", 0)], judge({"a"}, [])) == ("a",)
 
 
+def test_a_small_model_is_never_kept_in_float_whole() -> None:
+    small = [Part("a", 0), Part("b", 1), Part("c", 2)]
+    assert fewest(small, judge({"a", "b", "c"}, [])) is None
+    assert set(fewest(small, judge({"a", "b"}, [])) or ()) == {"a", "b"}
+
+
+def test_more_than_a_few_are_found_to_the_layer_and_not_tried_one_by_one() -> None:
+    asked: list[tuple[str, ...]] = []
+    assert fewest(PARTS, judge(set(LAYERS[:11]), asked)) == tuple(LAYERS[:11])
+    assert len(asked) < 25
+
+
+def test_of_two_that_would_do_the_costlier_stays_in_float() -> None:
+    def judged(sets: Sequence[tuple[str, ...]]) -> list[bool]:
+        return ["d" in keep and len(keep) > 1 for keep in sets]
+
+    assert fewest([Part(name, place) for place, name in enumerate("abcdefgh")], judged) == ("a", "d")
+
+
 @given(st.sets(st.sampled_from(LAYERS[:25]), min_size=1, max_size=8))
 def test_what_is_found_meets_the_budget_and_is_the_least_for_small_sets(needed: set[str]) -> None:
     found = fewest(PARTS, judge(needed, []))
