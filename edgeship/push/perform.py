@@ -25,6 +25,7 @@ from edgeship.deploy.fleet_run import fleet_run, raise_for
 from edgeship.deploy.perform import Deployed
 from edgeship.deploy.store import Store
 from edgeship.errors import GateError, InputError, UsageError
+from edgeship.model import ModelFacts
 from edgeship.optimize import board, golden, metrics, quality
 from edgeship.optimize.quality import Verdict
 from edgeship.profile import Profile
@@ -183,12 +184,7 @@ class Performer:
         board.check(variant, build.runtime, None, self._reporter, what=f"{plan.source.path}: {build.name}")
         if broken := size_error(build, variant.bytes, self._project.budget):
             raise GateError(broken, hint="a smaller model, another precision, or a larger [budget] max_size")
-        samples = (
-            f" ({wording.counted(len(calibration), 'calibration sample')})"
-            if calibration is not None and build.precision == "int8"
-            else ""
-        )
-        summary = f"{plan.source.format} → {build.name}{samples}   {_mb(plan.source.bytes)} → {_mb(variant.bytes)} MB"
+        summary = converted(plan.source, variant)
         self._reporter.finished(step, summary, {"bytes": variant.bytes, "sha256": variant.sha256, "why": build.why})
         return variant
 
@@ -247,6 +243,16 @@ class Performer:
 
     def _manifest(self, model: str, counter: int) -> Manifest:
         return self._repository.manifest(model, counter)[0]
+
+
+def converted(source: ModelFacts, variant: Variant) -> str:
+    """What became of the source, for people: from what to what, the samples that its ranges come from, the sizes."""
+    name = f"{variant.format} {variant.precision}"
+    if variant.sha256 == source.sha256:
+        return f"{name}, as it is   {_mb(variant.bytes)} MB"
+    used = variant.recipe.calibration
+    samples = f" ({wording.counted(int(used['samples']), 'calibration sample')})" if used else ""
+    return f"{source.format} → {name}{samples}   {_mb(source.bytes)} → {_mb(variant.bytes)} MB"
 
 
 def _mb(size: int) -> str:

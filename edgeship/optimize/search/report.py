@@ -14,6 +14,7 @@ from edgeship.optimize.search.charts import FORMATS, pareto
 from edgeship.optimize.search.pick import Row, misses, points
 from edgeship.optimize.search.run import Found, Tried
 from edgeship.optimize.search.sensitivity import Cost
+from edgeship.targets.base import MAX_CALIBRATION
 
 STATUS = {
     "pick": "picked", "front": "on the Pareto front", "within": "within the budget", "over": "over the budget",
@@ -170,7 +171,9 @@ def _basis(found: Found) -> str:
     """What the losses are measured by and on."""
     request = found.request
     verdict = next((t.row.verdict for t in found.tried if t.row is not None), None)
-    calibrated = "no calibration data" if request.calibration is None else f"calibrated on {len(request.calibration):,}"
+    calibrated = "no calibration data"
+    if request.calibration is not None:
+        calibrated = f"calibrated on {min(len(request.calibration), MAX_CALIBRATION):,}"
     judged = f"judged on {len(request.evaluation):,} samples, {calibrated}"
     if verdict is None:
         return judged
