@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,14 +91,35 @@ def keep(folder: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> E
             _put(temporary, place)
             _sync(folder)
     except OSError as error:
-        raise ConversionError(f"{folder}: cannot be written: {_why(error)}", hint=_WRITE) from error
+        where, hint = _where(error, folder)
+        raise ConversionError(f"{where}: cannot be written: {_why(error)}", hint=hint) from error
     return Entry(place, files, facts, cached=False)
 
 
-def _why(error: OSError) -> str:
+def _where(error: OSError, folder: Path) -> tuple[Path, str]:
+    """Which folder is meant, and what to do: what makes a thing writes temporary files too, and a full disk no name."""
+    temporary = Path(tempfile.gettempdir())
+    if _is_full(error) and _room(temporary) < _room(folder):
+        return temporary, "free some room there, or let TMPDIR name a folder on another disk"
+    return folder, _WRITE
+
+
+def _room(folder: Path) -> int:
+    """Bytes that are free on the disk of a folder."""
+    try:
+        facts = os.statvfs(folder)
+    except OSError:
+        return 0
+    return facts.f_bavail * facts.f_frsize
+
+
+def _is_full(error: OSError) -> bool:
     """Numpy says of a full disk how many numbers it wrote, without the system's code."""
-    short = error.errno is None and "requested and" in str(error)
-    return os.strerror(errno.ENOSPC) if short else error.strerror or str(error)
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and "requested and" in str(error))
+
+
+def _why(error: OSError) -> str:
+    return os.strerror(errno.ENOSPC) if error.errno is None and _is_full(error) else error.strerror or str(error)
 
 
 def _put(temporary: Path, place: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeship.dataset import Dataset
-from edgeship.errors import UsageError
+from edgeship.errors import InputError, UsageError
 from edgeship.model import ModelFacts, detect_format
 from edgeship.reporter import Reporter
 from edgeship.targets import answers, routes
@@ -64,8 +64,15 @@ def inspect(
         raise UsageError(f"{path}: a PyTorch program gets its shapes at its export", hint="export it with fixed ones")
     if shapes or format_name not in _TARGETS:
         request = {"signature": signature, "shapes": {name: list(shape) for name, shape in (shapes or {}).items()}}
-        return read_facts(path, _READERS[format_name], request)
-    return target(format_name).inspect(path)
+        facts = read_facts(path, _READERS[format_name], request)
+    else:
+        facts = target(format_name).inspect(path)
+    if not facts.inputs:
+        raise InputError(
+            f"{path}: the model has no inputs: it gives the same answer always",
+            hint="export the model with its inputs, not with example data in their place",
+        )
+    return facts
 
 
 def prepare(source: ModelFacts, data: Sequence[Dataset], folder: Path) -> None:

@@ -68,8 +68,9 @@ def read(path: Path) -> Any:
             f"not a sound ONNX file: the text of a field {damaged!r} is not UTF-8",
             hint="the file is damaged: copy it again, or export it again",
         )
-    if not model.opset_import or not model.graph.node or not model.graph.output:
-        raise InputError("not an ONNX model: it has no operators", hint="it may be truncated or another format")
+    for what, there in (("operators", model.opset_import and model.graph.node), ("outputs", model.graph.output)):
+        if not there:
+            raise InputError(f"not an ONNX model: it has no {what}", hint="it may be truncated or another format")
     total = size + sum((path.parent / name).stat().st_size for name in check_external(model, path.parent))
     if total >= MAX_PROTO:
         raise InputError(

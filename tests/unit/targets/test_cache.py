@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,18 +60,29 @@ def test_what_was_damaged_is_made_again(tmp_path: Path, damage: str) -> None:
     assert again.path("model.tflite").read_bytes() == b"model"
 
 
+def _disk(rooms: Mapping[Path, int], folder: Path) -> SimpleNamespace:
+    return SimpleNamespace(f_bavail=rooms[folder], f_frsize=1)
+
+
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left on device"), OSError("800 requested and 96 written")]
 )
-def test_a_full_disk_is_named_as_such_and_hints_at_room(tmp_path: Path, error: OSError) -> None:
+def test_the_full_disk_is_named_and_what_to_do(tmp_path: Path, error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
     """numpy.save says of a full disk how many numbers it wrote, and gives no code of the system."""
 
     def fail(place: Path) -> Mapping[str, Any]:
         raise error
 
-    with pytest.raises(ConversionError, match=": cannot be written: No space left on device") as caught:
-        cache.keep(tmp_path, "k", fail)
-    assert "room on that disk" in str(caught.value.hint)
+    for cache_is_full, words, hint in ((True, "variants: ", "room on that disk"), (False, "temporary: ", "TMPDIR")):
+        rooms = {tmp_path / "variants": 10, tmp_path / "temporary": 20 if cache_is_full else 5}
+        with monkeypatch.context() as patch:
+            patch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+            patch.setattr(
+                os, "statvfs", lambda folder, rooms=rooms: SimpleNamespace(f_bavail=rooms[folder], f_frsize=1)
+            )
+            with pytest.raises(ConversionError, match=f"/{words}cannot be written: No space left on dev") as caught:
+                cache.keep(tmp_path / "variants", "k", fail)
+        assert hint in str(caught.value.hint)
 
 
 def test_nothing_is_kept_of_what_failed(tmp_path: Path) -> None:

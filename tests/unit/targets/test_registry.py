@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from edgeship.dataset import Dataset
@@ -53,6 +54,19 @@ def test_an_8_byte_tflite_file_is_refused_before_any_interpreter_sees_it(tmp_pat
     (tmp_path / "m.tflite").write_bytes(b"\x00\x00\x00\x00TFL3")
     with pytest.raises(InputError, match="not a sound TFLite file: 8 bytes, cut off right behind the mark TFL3"):
         registry.inspect(tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize("part", ["input", "output"])
+def test_a_model_without_inputs_or_outputs_is_refused(tmp_path: Path, part: str) -> None:
+    model = onnx.load(tiny_onnx(tmp_path / "m.onnx").path)
+    if part == "input":
+        name = model.graph.input[0].name
+        held = onnx.numpy_helper.from_array(np.zeros((1, *SHAPE), np.float32), name)
+        model.graph.initializer.append(held)
+    model.graph.ClearField(part)
+    onnx.save(model, tmp_path / "bad.onnx")
+    with pytest.raises(InputError, match=f"bad.onnx: .* has no {part}s"):
+        registry.inspect(tmp_path / "bad.onnx")
 
 
 @pytest.mark.parametrize("format_name", ["tflite", "onnx"])
