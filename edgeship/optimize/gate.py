@@ -18,7 +18,7 @@ Where the limits come from: see `CONVERSION` and `QUANTIZATION`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +38,12 @@ from edgeship.targets.base import Variant
 from edgeship.targets.scheme import Scheme
 
 FloatArray = NDArray[np.float32]
+
+#: Operators that write rows in the order of their scores, as many as there happen to be.
+SELECT = frozenset(
+    {"NonMaxSuppression", "TopK", "TOPK_V2", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5",
+     "custom TFLite_Detection_PostProcess"}
+)  # fmt: skip
 
 #: Of parts that are shares (scores, probabilities): one whose range is below this part of the largest of its kind is
 #: quiet, a class that these samples do not show. What is lost in it is judged in the range of the largest.
@@ -224,7 +230,7 @@ def judge_run(
         ConversionError: a model could not be run.
     """
     kind = kind_of(facts, variant)
-    verdict = judge(expected, given, variant.outputs, kind)
+    verdict = selecting(judge(expected, given, variant.outputs, kind), facts.operators)
     state = carried.pairs(variant.inputs, variant.outputs)
     if not verdict.passed or not state:
         return verdict
@@ -246,6 +252,15 @@ def judge_run(
     return (
         verdict if handed.passed else replace(handed, reason=f"carrying its state {', '.join(state)}: {handed.reason}")
     )
+
+
+def selecting(verdict: GateVerdict, operators: Iterable[str]) -> GateVerdict:
+    """The verdict, with the way out where it fails on a model that selects rows by their scores."""
+    found = next((name for name in operators if name.rpartition(".")[2] in SELECT), None)
+    if verdict.passed or found is None:
+        return verdict
+    way = f"{found} selects rows by score, and one that changes places moves all behind it: cut it off the model"
+    return replace(verdict, reason=f"{verdict.reason}; {way}, and select in the application")
 
 
 def judge(

@@ -60,7 +60,8 @@ def observe(
                 )
             interpreter.reset_all_variables()
             for name, index in signature.inputs:
-                interpreter.set_tensor(index, np.ascontiguousarray(sample[name]))
+                values = sample[name]
+                interpreter.set_tensor(index, np.ascontiguousarray(values).reshape(values.shape))  # a number stays one
             interpreter.invoke()
             for index, name in wanted:
                 try:

@@ -392,6 +392,15 @@ def divided(path: Path) -> Path:
     return file.write(path, [([x], [g.dense("out", ratio, _weights(rng, 4, 12))])])
 
 
+def number(path: Path) -> Path:
+    """A number without dimensions goes in, times a row of constants."""
+    rng, file = np.random.default_rng(9), File()
+    g = file.graph()
+    x, row, wide = g.tensor("x", ()), g.tensor("row", (1, 12), rng.normal(size=(1, 12))), g.tensor("wide", (1, 12))
+    g.operator("MUL", [x, row], [wide], "Mul")
+    return file.write(path, [([x], [g.dense("out", wide, _weights(rng, 4, 12))])])
+
+
 def detector(path: Path) -> Path:
     """Boxes [1, 8] in the hundreds and scores [1, 4] of 0 to 1 in one output."""
     rng, file = np.random.default_rng(2), File()

@@ -86,15 +86,20 @@ def main(words: Sequence[str]) -> None:
     wheels = packaged.folder()
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
-        todo = [] if wheels is None else list(of_packages(wheels, folder / "packages", words))
-        names = [(origin, name) for origin, known in MADE.items() for name in known]
-        todo += [made(origin, name, folder) for origin, name in names if wanted(f"{origin} {name}", words)]
         print(
             "| origin | model | what came out | int8 weights | size | agreement |\n|---|---|---|---|---|---|",
             flush=True,
         )
-        for each in todo:
+        for each in _all(wheels, folder, words):
             print(line(each, judge(each.path, each.data, folder / "cache", each.shapes)), flush=True)
+
+
+def _all(wheels: Path | None, folder: Path, words: Sequence[str]) -> Iterator[Prepared]:
+    """Each made when its turn comes."""
+    if wheels is not None:
+        yield from of_packages(wheels, folder / "packages", words)
+    for origin, names in MADE.items():
+        yield from (made(origin, name, folder) for name in names if wanted(f"{origin} {name}", words))
 
 
 if __name__ == "__main__":

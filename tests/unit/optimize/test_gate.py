@@ -424,3 +424,17 @@ def test_shares_of_a_thousand_classes_that_are_rounded_to_nothing_are_refused() 
     few = np.asarray(np.round(wanted * 4096) / 4096, np.float32)
     few[:4] = 0
     assert judge([wanted], [few], [spec], "quantization").passed  # how many may be lost is for the budget
+
+
+def test_a_model_that_selects_rows_is_refused_with_the_way_out() -> None:
+    """After a NonMaxSuppression one box that changes places moves all behind it: rows cannot be compared."""
+    wanted = np.random.default_rng(0).normal(size=(12, 1, 8)).astype(np.float32)
+    spec = TensorSpec("boxes", "float32", (1, 8))
+    lost, kept = (judge([wanted], [got], [spec], "quantization") for got in (wanted[::-1].copy(), wanted))
+    told = gate.selecting(lost, ("Conv", "NonMaxSuppression"))
+    assert not told.passed
+    assert told.reason.startswith(lost.reason)
+    assert "NonMaxSuppression selects rows by score" in told.reason
+    assert "cut it off the model" in told.reason
+    assert gate.selecting(lost, ("Conv", "Relu")) is lost
+    assert gate.selecting(kept, ("Conv", "TopK")) is kept

@@ -16,13 +16,13 @@ from edgeship.targets.scheme import RANGES, Scheme
 from edgeship.targets.tflite import calibrate
 from edgeship.targets.tflite.inspect import default_signature
 from edgeship.targets.tflite.reader import read
-from tests.simulators.tflite_graphs import Float, branches, mlp, recurrent, samples
+from tests.simulators.tflite_graphs import Float, branches, mlp, number, recurrent, samples
 
 pytestmark = pytest.mark.filterwarnings("ignore:Warning. Enabling:UserWarning")
 
 
 def each(name: str, x: Float) -> Iterator[dict[str, Float]]:
-    return ({name: sample} for sample in x)
+    return ({name: np.asarray(sample)} for sample in x)
 
 
 def ranges(path: Path, x: Float, choice: str = "min-max") -> dict[str, tuple[float, float]]:
@@ -37,6 +37,11 @@ def test_every_activation_has_the_extremes_of_all_samples(tmp_path: Path) -> Non
     assert set(found) == {"x", "dense_a", "dense_b", "dense_c"}
     assert found["x"] == (float(x.min()), float(x.max()))
     assert found["dense_a"][0] == 0.0
+
+
+def test_a_number_without_dimensions_goes_in(tmp_path: Path) -> None:
+    x = np.linspace(-2, 3, 20, dtype=np.float32)  # each sample is one number
+    assert ranges(number(tmp_path / "m.tflite"), x)["x"] == (-2.0, 3.0)
 
 
 def test_every_sample_begins_at_a_state_of_zero(tmp_path: Path) -> None:
