@@ -97,7 +97,7 @@ def _in_library(variant: Variant, runtime: str, samples: Dataset, reporter: Repo
 
 def _in_package(variant: Variant, runtime: str, samples: Dataset, what: str) -> str:
     asked = loadtest.Samples(samples, variant.inputs, variant.outputs)
-    loaded = loadtest.load(loadtest.environment(), variant.path, asked, what=what)
+    loaded = loadtest.load(loadtest.environment(), variant.path, asked, what=f"{what}: {runtime}")
     if loaded.answers is None:
         return f"loads and runs in {runtime}; it calls inputs and outputs otherwise, so answers were not compared"
     return _compared(variant, runtime, samples, loaded.answers, what)

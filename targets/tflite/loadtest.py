@@ -85,13 +85,13 @@ def load(environment: Environment, model: Path, samples: Samples | None = None, 
         environment: where.
         model: a TFLite file.
         samples: to answer; where the package calls inputs and outputs otherwise than the engine, nothing is answered.
-        what: the file, for messages; its path where not given.
+        what: the file and the runtime, for messages; its path and the package where not given.
 
     Raises:
         UsageError: there is no such environment, or the package cannot be used in it.
         ConversionError: the package refuses the file, dies of it, or does not end.
     """
-    what = f"{what or model}: {environment.package}"
+    what = what or f"{model}: {environment.package}"
     if not os.access(environment.python, os.X_OK):
         raise UsageError(f"{environment.python}: no Python there", hint=_ENVIRONMENT)
     with child.workspace() as work:

@@ -152,7 +152,7 @@ def test_a_file_of_a_later_converter_is_refused_with_the_operator_and_what_to_do
     one = variant(tmp_path, version=12)
     with pytest.raises(ConversionError, match="it knows no version 12 of the operator FULLY_CONNECTED") as caught:
         check(one, PACKAGE, samples(4))
-    assert str(caught.value).startswith("m.tflite: tflite int8: ")
+    assert str(caught.value).startswith(f"m.tflite: tflite int8: {PACKAGE} refuses it: ")
     assert "--per-tensor" in str(caught.value.hint)
 
 
