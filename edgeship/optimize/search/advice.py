@@ -15,7 +15,8 @@ def advice(found: Found) -> str:
     kinds = [miss.kind for miss in misses(nearest, found.request.budget)]
     out: list[str] = []
     if "quality" in kinds:
-        out.append("more or better calibration data, a wider --max-drop or --max-class-drop, or another precision")
+        truer = _truer(found.request)
+        out.append(f"more or better calibration data, a wider --max-drop or --max-class-drop, or {truer}")
     if "proof" in kinds:
         more = f": n ≥ {needed}" if (needed := nearest.verdict.needs_n) is not None else ""
         out.append(f"more evaluation samples{more}; or without --strict")
@@ -24,6 +25,14 @@ def advice(found: Found) -> str:
     if "latency" in kinds:
         out.append(_faster(found.request, nearest))
     return "; ".join(out)
+
+
+def _truer(request: Request) -> str:
+    """The precision to try next: int8 weights cost little where int8 activations cost much."""
+    tried = request.wish.precisions
+    if tried and "int8-weights" not in tried and request.source.precision == "float32":
+        return "--precision int8-weights, as small as int8 and computed in float"
+    return "another precision"
 
 
 def _smaller(request: Request) -> str:

@@ -64,3 +64,10 @@ def test_a_loss_gets_data_and_an_unproven_one_more_samples(tmp_path: Path) -> No
     said = advised(tmp_path, [row("tflite int8", lost=8)], Budget(strict=True))
     assert said.startswith("more evaluation samples: n ≥ ")
     assert "without --strict" in said
+
+
+def test_where_int8_alone_was_tried_and_loses_the_next_precision_is_named(tmp_path: Path) -> None:
+    rows = [row("tflite int8", lost=300)]
+    said = advised(tmp_path, rows, Budget(), wish=Wish((), ("int8",)))
+    assert "--precision int8-weights, as small as int8 and computed in float" in said
+    assert "int8-weights" not in advised(tmp_path, rows, Budget())  # it was tried
