@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeship.dataset import Dataset
+from edgeship.errors import InputError
 from edgeship.model import ModelFacts
 from edgeship.optimize import gate as numeric
 from edgeship.optimize import metrics, own
@@ -121,13 +122,15 @@ def check(
 
     Raises:
         UsageError: an unknown metric, or the data lacks what it needs.
-        InputError: a label that the model has no class for; targets of another size; a metric of one's own fails.
+        InputError: a label that the model has no class for; targets of another size; a metric of one's own fails; the
+            source itself answers with NaN.
         ConversionError: a model could not be run.
     """
     metric = metric or metrics.default(evaluation.labels, evaluation.targets)
     metrics.check_data(metric, evaluation.labels, evaluation.targets)
     reporter = reporter or Reporter()
     expected = registry.source_answers(facts, variant, evaluation, reporter)
+    check_source(str(facts.path), variant.outputs, expected)
     given = answers.of_variant(variant, evaluation, threads=threads, reporter=reporter)
     both = Answers(
         expected, given, variant.outputs, evaluation.labels, evaluation.targets, evaluation.slices, evaluation.inputs
@@ -136,6 +139,17 @@ def check(
     start = start or facts
     exact = expected if start is facts else registry.source_answers(start, variant, evaluation, reporter)
     return gated(verdict, numeric.judge_run(start, variant, evaluation, exact, given, reporter, threads=threads))
+
+
+def check_source(path: str, outputs: Sequence[TensorSpec], expected: Sequence[FloatArray]) -> None:
+    """Refuse a source that answers NaN on most samples: no variant can be judged by it. Raises InputError."""
+    for spec, array in zip(outputs, expected, strict=True):
+        count = int(np.isnan(array.reshape(len(array), -1)).any(axis=1).sum())
+        if 2 * count > len(array):
+            raise InputError(
+                f"{path}: the model itself answers NaN on {count} of {len(array)} samples, in its output {spec.name!r}",
+                hint="before anything is quantized: is the data prepared as in training, and are all weights finite?",
+            )
 
 
 def gated(verdict: Verdict, gate: GateVerdict) -> Verdict:

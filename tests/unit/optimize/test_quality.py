@@ -327,6 +327,27 @@ def test_a_good_variant_passes_and_a_wrongly_calibrated_one_does_not(
     assert "refused by the numeric gate: " in anything.summary
 
 
+def test_a_source_that_answers_nan_is_at_fault_and_no_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    inline.patch(monkeypatch)
+    facts = registry.inspect(tiny_onnx(tmp_path / "m.onnx").path)
+    variant = registry.target("onnx").build(facts, Scheme("int8"), None, tmp_path / "c", Reporter())
+    evaluation = data().take(10, 0)
+    whole = registry.source_answers(facts, variant, evaluation, Reporter())[0]
+
+    def answer(count: int) -> None:
+        answers = whole.copy()
+        answers[:count, ..., 1] = np.nan
+        monkeypatch.setattr(registry, "source_answers", lambda *_args: (answers,))
+
+    answer(6)
+    with pytest.raises(InputError, match=r"m\.onnx: the model itself answers NaN on 6 of 10 samples") as caught:
+        quality.check(facts, variant, evaluation, Budget())
+    assert "prepared as in training" in str(caught.value.hint)
+    answer(5)
+    assert not quality.check(facts, variant, evaluation, Budget()).passed
+
+
 def test_metrics_need_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     inline.patch(monkeypatch)
