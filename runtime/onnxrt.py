@@ -84,6 +84,8 @@ class _Library:
     """libonnxruntime.so with its functions typed."""
 
     def __init__(self, path: str) -> None:
+        # From version 1.31 on the library of Linux reports to its maker and keeps a device id in ~/.cache.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             base = ctypes.CDLL(path).OrtGetApiBase
         except OSError as error:

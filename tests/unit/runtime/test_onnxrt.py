@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -215,3 +217,18 @@ def test_a_library_that_lacks_the_api_version_is_refused(tmp_path: Path, monkeyp
     monkeypatch.setattr(onnxrt, "_API_VERSION", 9999)
     with pytest.raises(EngineError, match=r"too old: version 1\.10 or later"):
         OnnxModel(LIBRARY, str(pair_onnx(tmp_path / "m").path), 1)
+
+
+def test_the_library_reports_nothing_to_its_maker(tmp_path: Path) -> None:
+    tiny = tiny_onnx(tmp_path / "m", "float32")
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.mkdir()
+    temporary.mkdir()
+    code = "import sys; from edgeship.runtime.onnxrt import OnnxModel; OnnxModel(*sys.argv[1:], 1).close()"
+    environment = {
+        "HOME": str(home), "TMPDIR": str(temporary), "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(onnxrt.__file__).parents[2]),
+    }  # fmt: skip
+    subprocess.run([sys.executable, "-c", code, LIBRARY, tiny.path], env=environment, check=True, timeout=60)
+    assert not list(home.rglob("*")), "ONNX Runtime 1.31 keeps a device id and events in ~/.cache/Microsoft"
+    assert not list(temporary.iterdir()), "and a session id in TMPDIR"
