@@ -9,7 +9,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeship import config, profile
+from edgeship import config, newproject, profile
 from edgeship.deploy import local
 from edgeship.errors import ReleaseError
 from edgeship.fleet.store import FleetStore
@@ -41,12 +41,12 @@ def initialize(folder: Path, name: str | None = None) -> Initialized:
     made: list[str] = []
     notes: tuple[str, ...] = ()
     if not (folder / config.FILE).is_file():
-        found = config.discover(folder)
-        config.write_default(folder, name or config.name_for(folder), found)
+        found = newproject.discover(folder)
+        newproject.write_default(folder, name or newproject.name_for(folder), found)
         made.append(config.FILE)
         notes = found.notes
     project = config.load(folder)
-    if config.make_state(project.folder):
+    if newproject.make_state(project.folder):
         made.append(f"{config.STATE}/")
     if keys.exists(project.fleet.keys):
         keyset = keys.KeySet.load(project.fleet.keys)

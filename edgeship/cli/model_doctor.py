@@ -41,7 +41,8 @@ def doctor(
     from edgeship.cli.scratch import conversions
     from edgeship.model import parse_shapes
     from edgeship.optimize.doctor import report
-    from edgeship.optimize.doctor.examine import OK, Limits, Request, examine, reachable
+    from edgeship.optimize.doctor.diagnosis import OK, Limits, Request
+    from edgeship.optimize.doctor.examine import examine, reachable
     from edgeship.targets import registry
     from edgeship.targets.scheme import Scheme
 

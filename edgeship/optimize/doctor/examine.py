@@ -8,9 +8,7 @@ out of the cache.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,95 +19,38 @@ from edgeship.errors import EdgeshipError, UsageError
 from edgeship.model import ModelFacts
 from edgeship.optimize import gate
 from edgeship.optimize.compare.graph import Graph
-from edgeship.optimize.compare.perform import Comparison, Difference, compare
+from edgeship.optimize.compare.perform import Comparison, compare
 from edgeship.optimize.compare.side import layers
 from edgeship.optimize.doctor import bisect, rules
+from edgeship.optimize.doctor.commandline import command
+from edgeship.optimize.doctor.diagnosis import (
+    ANSWERS,
+    CONVERT,
+    OK,
+    QUANTIZE,
+    SOURCE,
+    Culprit,
+    Diagnosis,
+    Limits,
+    Request,
+    Tried,
+)
 from edgeship.optimize.doctor.failure import Failure
 from edgeship.optimize.doctor.shorten import Truncated, copied, truncated
+from edgeship.optimize.doctor.suspects import found_layers, ranked, source_layer
 from edgeship.optimize.doctor.trial import SAMPLES, Bench, Clock, Part, build, mended, save
 from edgeship.reporter import Reporter, Step
 from edgeship.targets import answers, child, registry, routes
 from edgeship.targets.base import Variant
 from edgeship.targets.scheme import Scheme
 
-OK, CONVERT, SOURCE, QUANTIZE, ANSWERS = "ok", rules.CONVERT, "source", rules.QUANTIZE, rules.ANSWERS
-
 MIN_SHARE = 0.5  # of the weights that a fix must leave int8, where int8 was asked for: else it is none
 MAX_KEPT_TRIALS = 12
+LIMITS = Limits()
 JUDGED = 200  # samples at most that answers are judged on
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How long to look."""
-
-    trials: int = 60  # builds of parts and variants
-    seconds: float = 900.0
-
-
-@dataclass(frozen=True)
-class Culprit:
-    """What is to blame."""
-
-    layers: tuple[str, ...]  # as `Scheme.keep` takes them
-    operator: str
-    node: str  # the operator's own name, "" where the format has none
-    attributes: Mapping[str, str]
-    source_layer: str  # layer of the source framework that it comes from, "" where that is not known
-    parts: int  # layers of the smallest part that fails; 1: it fails by itself
-    span: tuple[str, ...] = ()  # all of them, in order
-
-
-@dataclass(frozen=True)
-class Tried:
-    """One fix: whether it worked, and what came of it."""
-
-    name: str
-    scheme: Scheme
-    worked: bool
-    outcome: str  # why not, or the measures
-    command: str  # to type
-    repaired: Path | None  # model file that it starts from, where that is no longer the source
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What was found."""
-
-    source: ModelFacts
-    format: str
-    scheme: Scheme
-    stage: str  # ok | convert | source | quantize | answers: where it fails
-    trouble: str  # in words; "" where all is well
-    kind: str  # of `failure.KINDS`, "NaN", "wrong numbers", or ""
-    culprit: Culprit | None
-    tried: tuple[Tried, ...]
-    advice: str  # where no fix worked
-    saved: tuple[Path, ...]  # files for a bug report
-    reproduce: str  # the command that shows the trouble with them
-    trials: int
-
-    @property
-    def fix(self) -> Tried | None:
-        """The fix that worked."""
-        return next((one for one in self.tried if one.worked), None)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of an examination."""
-
-    facts: ModelFacts
-    format: str
-    scheme: Scheme
-    data: Dataset | None
-    data_path: Path | None  # for the commands that are printed
-    folder: Path  # of variants: the cache
-    output: Path | None  # for files; None: a folder beside where the command runs, and only when it is needed
-    options: tuple[str, ...] = ()  # of the source, such as --shape x=1,3,48,192, for the commands that are printed
-
-
-def examine(request: Request, reporter: Reporter, limits: Limits = Limits()) -> Diagnosis:
+def examine(request: Request, reporter: Reporter, limits: Limits = LIMITS) -> Diagnosis:
     """Diagnose.
 
     Raises:
@@ -439,57 +380,6 @@ class _Examination:
         return Diagnosis(
             r.facts, r.format, r.scheme, stage, trouble, kind, culprit, tried, advice, saved, reproduce, self.clock.done
         )
-
-
-def found_layers(found: Comparison) -> Graph:
-    """The graph of a again, out of the rows."""
-    items = tuple(row.a for row in found.layers)
-    return Graph(items, (), (), {name: layer for layer in items for name in layer.outputs})
-
-
-def ranked(found: Comparison) -> list[str]:
-    """Layers of a that make errors of their own, the worst first.
-
-    An error counts in the whole tensor or in its worst channel, whichever is more: one column of a head may be lost
-    while the whole looks fine. A channel cannot be lost more than once.
-    """
-
-    def harm(item: Difference) -> tuple[float, float]:
-        channel = min(1.0, 10 ** (-item.made.sqnr_db / 10)) if item.made is not None else 0.0
-        return max(item.added, channel), item.added
-
-    known = [(row.a.name, harm(row.difference)) for row in found.layers if row.difference is not None]
-    return [name for name, value in sorted(known, key=lambda pair: pair[1], reverse=True) if value[1] > 0]
-
-
-def source_layer(tensor: str, node: str) -> str:
-    """The layer of the source framework, as exporters write it into names: the part of the path before the operator."""
-    name = node or tensor
-    path = [part for part in name.split(";")[0].removesuffix(":0").split("/") if part]
-    return path[-2] if len(path) > 1 else ""
-
-
-def command(
-    model: Path, format: str, scheme: Scheme, data: Path | None, output: Path,  # noqa: A002
-    options: tuple[str, ...] = (),
-) -> str:  # fmt: skip
-    """`edgeship model quantize …`, quoted for a shell, that makes a variant of this scheme."""
-    words = ["edgeship", "model", "quantize", str(model), "--format", format, "--precision", scheme.precision]
-    if scheme.precision == "float32":
-        words = ["edgeship", "model", "convert", str(model), "--format", format]
-    if scheme.calibrated and data is not None:
-        words += ["--data", str(data)]
-    if scheme.ranges != "min-max":
-        words += ["--ranges", scheme.ranges]
-    if not scheme.per_channel:
-        words.append("--per-tensor")
-    if scheme.symmetric:
-        words.append("--symmetric")
-    if scheme.endpoints != "default":
-        words += ["--endpoints", scheme.endpoints]
-    for name in scheme.keep:
-        words += ["--keep", name]
-    return shlex.join([*words, *options, "--output", str(output)])
 
 
 def reachable(facts: ModelFacts, format: str, scheme: Scheme) -> None:  # noqa: A002

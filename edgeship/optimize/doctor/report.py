@@ -6,7 +6,7 @@ from typing import Any
 
 from edgeship import wording
 from edgeship.optimize.doctor.bisect import attributes_text
-from edgeship.optimize.doctor.examine import OK, Diagnosis
+from edgeship.optimize.doctor.diagnosis import OK, Diagnosis
 
 _WHERE = {
     "convert": "the conversion to a float model fails", "source": "the model itself is at fault",

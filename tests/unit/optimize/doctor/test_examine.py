@@ -10,7 +10,7 @@ import pytest
 
 from edgeship import dataset
 from edgeship.optimize.doctor import examine
-from edgeship.optimize.doctor.examine import ANSWERS, CONVERT, OK, SOURCE, Diagnosis, Limits, Request
+from edgeship.optimize.doctor.diagnosis import ANSWERS, CONVERT, OK, SOURCE, Diagnosis, Limits, Request
 from edgeship.reporter import Reporter, Step
 from edgeship.targets import registry
 from edgeship.targets.scheme import Scheme
@@ -188,14 +188,3 @@ def test_trials_are_counted_told_and_limited(tmp_path: Path) -> None:
     assert found.trials == 3
     assert found.culprit is not None
     assert "magic" in found.culprit.span  # the best so far, not nothing
-
-
-def test_the_command_of_a_scheme_is_quoted_and_whole() -> None:
-    scheme = Scheme("int8", "percentile", per_channel=False, endpoints="int8", keep=("a b;c",))
-    options = ("--shape", "x=1,3,4,4")
-    text = examine.command(Path("my model.onnx"), "onnx", scheme, Path("d.npz"), Path("o.onnx"), options)
-    assert shlex.split(text) == [
-        "edgeship", "model", "quantize", "my model.onnx", "--format", "onnx", "--precision", "int8", "--data", "d.npz",
-        "--ranges", "percentile", "--per-tensor", "--endpoints", "int8", "--keep", "a b;c",
-        "--shape", "x=1,3,4,4", "--output", "o.onnx",
-    ]  # fmt: skip
