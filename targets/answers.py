@@ -101,7 +101,11 @@ def of_variant(
 def align(
     named: Mapping[str, FloatArray], outputs: tuple[TensorSpec, ...], what: str
 ) -> tuple[FloatArray, ...]:  # fmt: skip
-    """Arrays [n, …] by name in the order and shapes of `outputs`: by name, else by position where sizes agree."""
+    """Arrays [n, …] by name in the order and shapes of `outputs`: by name, else by position where sizes agree.
+
+    Raises:
+        ConversionError: their sizes are not those of the outputs; `what` is named.
+    """
     arrays = list(named.values())
     if all(spec.name in named for spec in outputs):
         arrays = [named[spec.name] for spec in outputs]
