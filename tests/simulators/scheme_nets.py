@@ -18,7 +18,7 @@ from onnx import helper
 
 from edgeship.dataset import Dataset
 from tests.simulators.onnx_graphs import save, value, weights
-from tests.simulators.tflite_graphs import File, Graph
+from tests.simulators.tflite_file import File, Graph
 
 KINDS = ("convolution", "depthwise", "attention")
 FORMATS = ("tflite", "onnx")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeship.dataset import Dataset
-from tests.simulators.tflite_graphs import File, Float
+from tests.simulators.tflite_file import File, Float
 
 BANDS = 8
 

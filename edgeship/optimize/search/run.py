@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from edgeship import wording
 from edgeship.bench import units
@@ -28,11 +27,12 @@ from edgeship.optimize.search.candidate import Candidate, Refusal, Wish, first, 
 from edgeship.optimize.search.evaluate import SEED, Job, Limits, Outcome, work
 from edgeship.optimize.search.latency import Stopwatch
 from edgeship.optimize.search.pick import Budget, Pick, Row
+from edgeship.optimize.search.said import row_data, told, why_none
 from edgeship.optimize.search.sensitivity import Cost, rank
 from edgeship.optimize.tuning.keeping import Tuned
 from edgeship.profile import Profile
 from edgeship.reporter import Reporter, Step
-from edgeship.targets import registry, routes
+from edgeship.targets import registry
 from edgeship.targets.scheme import Scheme
 
 STEP = "try"  # the step of a candidate, for reporters that draw a table
@@ -348,48 +348,3 @@ class Search:
             out.append(Tried(candidate, status, broken, outcome, row))
         out += [Tried(c, "dropped", why) for c, why in self._gone.items() if c not in self._last]
         return tuple(out)
-
-
-def why_none(outcomes: Sequence[Outcome], gone: Mapping[Candidate, str]) -> EdgeshipError:
-    """Why not one candidate could be built and judged: the model, the data or a metric is at fault, no budget.
-
-    Args:
-        outcomes: of all that was tried; none has a verdict.
-        gone: why the others were not tried.
-
-    Returns:
-        The error of all candidates where they have the same one, with its kind and so its exit code; else one that
-        tells each reason once.
-    """
-    if not outcomes:
-        return UsageError(
-            routes.told([(candidate.name, why) for candidate, why in gone.items()]),
-            hint="--data DATA, or a precision that needs none: --precision float16",
-        )
-    kinds = {outcome.kind for outcome in outcomes}
-    kind = kinds.pop() if len(kinds) == 1 else ConversionError
-    hints = {outcome.hint for outcome in outcomes}
-    hint = hints.pop() if len(hints) == 1 else None
-    reasons = {outcome.error or "it could not be judged" for outcome in outcomes}
-    if len(reasons) == 1:
-        return kind(reasons.pop(), hint=hint)
-    return kind(routes.told([(o.candidate.name, (o.error or "").split("\n", 1)[0]) for o in outcomes]), hint=hint)
-
-
-def told(verdict: Verdict, limits: Limits) -> str:
-    """A verdict in a few words: the whole, and what else it breaks (the whole line says by itself that it does)."""
-    whole = verdict.summary.split("   ")[0]
-    if verdict.passed or (verdict.drop > limits.max_drop and (verdict.gate is None or verdict.gate.passed)):
-        return whole
-    return f"{whole}   {pick.quality_miss(verdict, limits).text}"
-
-
-def row_data(outcome: Outcome) -> dict[str, Any]:
-    """A candidate as JSON, for reporters."""
-    verdict, variant = outcome.verdict, outcome.variant
-    return {
-        "candidate": outcome.candidate.name, "format": outcome.candidate.format,
-        "precision": outcome.candidate.scheme.precision, "samples": outcome.samples,
-        "drop": None if verdict is None else verdict.drop, "passed": verdict is not None and verdict.passed,
-        "bytes": None if variant is None else variant.bytes, "error": outcome.error, "seconds": outcome.seconds,
-    }  # fmt: skip

@@ -17,7 +17,7 @@ from edgeship.targets.base import Recipe
 from edgeship.targets.scheme import Scheme
 from tests.simulators import inline, media, models, real_environment
 from tests.simulators.commandline import run, run_error, run_json
-from tests.simulators.tflite_graphs import newer
+from tests.simulators.tflite_file import newer
 
 GATE = 6  # the exit code
 

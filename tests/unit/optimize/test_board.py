@@ -21,7 +21,8 @@ from edgeship.targets.base import Variant
 from edgeship.targets.scheme import Scheme
 from edgeship.targets.tflite import loadtest
 from tests.simulators import inline, real_environment
-from tests.simulators.tflite_graphs import mlp, newer, samples
+from tests.simulators.tflite_file import newer
+from tests.simulators.tflite_graphs import mlp, samples
 
 LIBRARY = "litert-2.3.0"
 (PACKAGE,) = environments.runtimes()

@@ -14,7 +14,7 @@ from edgeship.reporter import Reporter
 from edgeship.targets import cost, registry
 from tests.simulators import inline, real_environment
 from tests.simulators.models import tiny_onnx, tiny_tflite
-from tests.simulators.tflite_graphs import newer
+from tests.simulators.tflite_file import newer
 
 
 @pytest.fixture(autouse=True)

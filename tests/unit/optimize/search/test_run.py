@@ -17,7 +17,7 @@ from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, InputError, UsageError
 from edgeship.optimize.gate import GateVerdict
 from edgeship.optimize.quality import PartDrop, gated
-from edgeship.optimize.search import report, run, save
+from edgeship.optimize.search import report, run, said, save
 from edgeship.optimize.search.candidate import Candidate, Wish
 from edgeship.optimize.search.evaluate import Limits, failed
 from edgeship.optimize.search.latency import Latency
@@ -224,11 +224,11 @@ def test_of_several_reasons_each_is_told_once_and_one_kind_keeps_its_exit_code()
         failed(first, UsageError("no onnx2tf", hint="edgeship setup onnx2tf")),
         failed(second, UsageError("no opset", hint="later")), failed(third, UsageError("no opset", hint="later")),
     ]  # fmt: skip
-    fault = run.why_none(outcomes, {})
+    fault = said.why_none(outcomes, {})
     assert type(fault) is UsageError
     assert str(fault) == "tflite int8: no onnx2tf; onnx int8, onnx float16: no opset"
     assert fault.hint is None
-    mixed = run.why_none([*outcomes, failed(first, InputError("damaged"))], {})
+    mixed = said.why_none([*outcomes, failed(first, InputError("damaged"))], {})
     assert (type(mixed), mixed.exit_code) == (ConversionError, 1)
 
 
@@ -297,11 +297,11 @@ def test_the_line_of_a_candidate_that_a_class_or_the_gate_refuses_says_so() -> N
     limits = Limits(max_drop=1.0, max_class_drop=5.0)
     class_lost = verdict(5, limits=limits)
     worst = PartDrop("class", "6", 100, 1.0, 0.9, 10.0, (5.0, 17.0), lost=10)
-    said = run.told(replace(class_lost, passed=False, worst_class=worst), limits)
-    assert said.endswith('n=1000)   10.0 points lost in class "6", 5.0 allowed')
+    line = said.told(replace(class_lost, passed=False, worst_class=worst), limits)
+    assert line.endswith('n=1000)   10.0 points lost in class "6", 5.0 allowed')
     refused = GateVerdict("quantization", False, (), (), 3, 100, "scores, column 1: SQNR 0.1 dB")
-    assert "it computes something else: scores, column 1" in run.told(gated(class_lost, refused), limits)
-    whole = run.told(verdict(20, limits=limits), limits)
+    assert "it computes something else: scores, column 1" in said.told(gated(class_lost, refused), limits)
+    whole = said.told(verdict(20, limits=limits), limits)
     assert whole.endswith("n=1000)"), "the line holds drop and limit already"
 
 

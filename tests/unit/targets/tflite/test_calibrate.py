@@ -16,7 +16,8 @@ from edgeship.targets.scheme import RANGES, Scheme
 from edgeship.targets.tflite import calibrate
 from edgeship.targets.tflite.inspect import default_signature
 from edgeship.targets.tflite.reader import read
-from tests.simulators.tflite_graphs import Float, branches, mlp, number, recurrent, samples
+from tests.simulators.tflite_file import Float
+from tests.simulators.tflite_graphs import branches, mlp, number, recurrent, samples
 
 pytestmark = pytest.mark.filterwarnings("ignore:Warning. Enabling:UserWarning")
 

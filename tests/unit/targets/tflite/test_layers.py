@@ -11,7 +11,8 @@ from edgeship.errors import UsageError
 from edgeship.targets.tflite.layers import share
 from edgeship.targets.tflite.plan import kept_operators
 from edgeship.targets.tflite.reader import Structure, read
-from tests.simulators.tflite_graphs import File, mlp
+from tests.simulators.tflite_file import File
+from tests.simulators.tflite_graphs import mlp
 
 
 def test_the_share_of_layers_is_that_of_their_elements(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, UsageError
 from edgeship.targets.tflite import loadtest
 from tests.simulators.models import tiny_tflite
-from tests.simulators.tflite_graphs import mlp, newer
+from tests.simulators.tflite_file import newer
+from tests.simulators.tflite_graphs import mlp
 
 HERE = loadtest.Environment(Path(sys.executable), "ai_edge_litert")
 

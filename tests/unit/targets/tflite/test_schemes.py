@@ -16,8 +16,8 @@ from edgeship.targets.scheme import PRECISIONS, Scheme
 from edgeship.targets.tflite.layers import layers, source_name
 from edgeship.targets.tflite.reader import Structure, Tensor, read
 from tests.simulators import inline
+from tests.simulators.tflite_file import Float
 from tests.simulators.tflite_graphs import (
-    Float,
     branches,
     conv3d,
     detector,
