@@ -60,7 +60,11 @@ def _refuse_nan(path: Path, program: Program) -> None:
 
 
 def describe(program: Program) -> dict[str, Any]:
-    """A program as facts."""
+    """A program as facts: those of `ModelFacts.encode` that do not depend on the file.
+
+    Raises:
+        InputError: it takes or gives no tensors, its weights are not float32, or it was exported for training.
+    """
     module = program.graph["graph_module"]
     inputs = [_spec(module, name, "input") for name in user_inputs(module)]
     outputs = [_spec(module, name, "output")[0] for name in user_outputs(module)]

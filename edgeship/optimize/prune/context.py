@@ -24,13 +24,13 @@ class Context:
 
     @property
     def one(self) -> Layout:
-        """The layout of the only input."""
+        """The layout of the only input. Raises Unknown where there are more or none."""
         if len(self.given) != 1:
             raise Unknown(f"it takes {len(self.given)} tensors")
         return self.given[0]
 
     def positions(self) -> int:
-        """Elements of the output for each channel of it."""
+        """Elements of the output for each channel of it. Raises Unknown where its shape is not fixed."""
         if self.shape_out is None or any(d is None for d in self.shape_out[1:]):
             raise Unknown("the shape of its output is not fixed")
         return math.prod(d or 1 for d in self.shape_out[1:-1])
@@ -40,7 +40,7 @@ class Context:
         self.spaces.cut(self.layer.name, weight, axis, layout, reads=reads)
 
     def made(self, count: object) -> Layout:
-        """What this layer makes."""
+        """The layout of `count` channels that this layer makes. Raises Unknown where that is no number."""
         if not isinstance(count, int):
             raise Unknown("it does not say how many channels it makes")
         layout = self.spaces.made(self.layer.name, count)

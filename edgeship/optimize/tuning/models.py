@@ -59,7 +59,11 @@ class _Copies:
         self._made: dict[int, tuple[Any, Any]] = {}  # id of the layer -> (copy, layer)
 
     def through(self, model: Any, tensors: Any, prefix: str) -> Any:
-        """The outputs of a model's layers on these tensors, in the structure of its output."""
+        """The outputs of a model's layers on these tensors, in the structure of its output.
+
+        Raises:
+            ConversionError: the model has no graph of layers.
+        """
         import keras
 
         if isinstance(model, keras.Sequential):
