@@ -1,15 +1,18 @@
 """Times candidates on a device: each is signed as a trial, sent, and timed beside what the device serves.
 
 A device runs nothing unsigned, so a candidate becomes a release of its own name (`<project>-trial`); only the last one
-stays in the signed metadata, and nothing is switched on the device.
+stays in the signed metadata, and nothing is switched on the device. So searches of one project take turns from signing
+to timing; a device that a push works on is waited for.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeship import libraries
 from edgeship.bench import protocol
@@ -26,13 +29,20 @@ from edgeship.model import ModelFacts
 from edgeship.optimize import golden
 from edgeship.optimize.search.latency import OPTIONS, Latency
 from edgeship.profile import Profile
-from edgeship.release.build import Draft, DraftVariant, publish
+from edgeship.release import durable
+from edgeship.release.build import Draft, DraftVariant, PublishedRelease, publish
 from edgeship.release.repository import TRIAL, Repository
 from edgeship.reporter import Reporter
 from edgeship.targets import cache
 from edgeship.targets.base import Variant
 
 _BENCH = asdict(OPTIONS)
+_BUSY = 60.0  # seconds that another push to the device is waited for
+_CLEARING = 10.0  # the same at the end of a search, or after Ctrl-C
+_PAUSE = 1.0  # seconds between two tries
+_SIGNED = 3  # tries where a push signed newer metadata between signing and sending
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -94,9 +104,9 @@ class OnDevice:
             return
         self._used = False
         try:
-            perform.clear(self._fleet.device, self._fleet.profile, Reporter())
+            self._waited(lambda: perform.clear(self._fleet.device, self._fleet.profile, Reporter()), _CLEARING)
         except DeviceError as error:
-            self._reporter.note(f"what was sent for trials is still there: {error}")
+            self._reporter.note(f"what was sent for trials may still be there: {error}")
 
     def _measure(self, variant: Variant, runtime: str, threads: int) -> Latency:
         fleet = self._fleet
@@ -104,14 +114,45 @@ class OnDevice:
         samples = golden.make(self._source, variant, self._samples, verdict=None, threads=threads)
         library = libraries.fetch(runtime, arch, reporter=self._reporter)
         draft = DraftVariant(variant, samples, [library], [fleet.device.profile], threads, task="other")
-        release = publish(fleet.repository, Draft(fleet.project + TRIAL, [draft]), skipped=True, approved_by="optimize")
-        self._used = True
-        answer, facts = perform.trial(
+        answer, facts = self._tried(Draft(fleet.project + TRIAL, [draft]))
+        subject = self._subject(variant, facts, library.name, threads)
+        return Latency.of(protocol.measure(_answers(answer), subject, OPTIONS, Conditions))
+
+    def _tried(self, draft: Draft) -> tuple[Mapping[str, Any], Facts]:
+        """Sign, send and time. Only one search at a time: each signs away what the one before it signed."""
+        fleet = self._fleet
+        with durable.exclusive(fleet.repository.folder / "trial.lock"):
+            for tries in range(1, _SIGNED + 1):
+                release = publish(fleet.repository, draft, skipped=True, approved_by="optimize")
+                self._used = True
+                try:
+                    return self._waited(partial(self._trial, release), _BUSY)
+                except DeviceError as error:
+                    if error.code != "untrusted" or tries == _SIGNED:
+                        raise
+        raise AssertionError
+
+    def _trial(self, release: PublishedRelease) -> tuple[Mapping[str, Any], Facts]:
+        fleet = self._fleet
+        return perform.trial(
             fleet.device, fleet.profile, release, fleet.repository, fleet.settings, _BENCH, self._reporter,
             agent=self._agent,
         )  # fmt: skip
-        subject = self._subject(variant, facts, library.name, threads)
-        return Latency.of(protocol.measure(_answers(answer), subject, OPTIONS, Conditions))
+
+    def _waited(self, work: Callable[[], T], seconds: float) -> T:
+        """Do it, again and again for so long as another host's work keeps the device busy."""
+        until = time.monotonic() + seconds
+        told = False
+        while True:
+            try:
+                return work()
+            except DeviceError as error:
+                if error.code != "busy" or time.monotonic() >= until:
+                    raise
+                if not told:
+                    self._reporter.note(f"{error}; waiting for that to end")
+                told = True
+                time.sleep(_PAUSE)
 
     def _subject(self, variant: Variant, facts: Facts, library: str, threads: int) -> Subject:
         identity = Identity(

@@ -168,7 +168,8 @@ def choose(
         equal = [row for row in timed if row.latency is not None and _overlap(row.latency, best.latency)]
         chosen, why = _preferred(equal, precisions, formats)
         assert chosen.latency is not None
-        reason = f"fastest of {len(fine)} within the budget: median {units.time(chosen.latency.median_us)}"
+        kind = "" if len(timed) == len(fine) else " timed"
+        reason = f"fastest of {len(timed)}{kind} within the budget: median {units.time(chosen.latency.median_us)}"
         reason += f" on {chosen.latency.place}"
         if chosen.latency.arch != arch:
             reason += f", which is {chosen.latency.arch} and not {arch} as its profile says"

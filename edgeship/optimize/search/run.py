@@ -32,7 +32,7 @@ from edgeship.optimize.search.sensitivity import Cost, rank
 from edgeship.optimize.tuning.keeping import Tuned
 from edgeship.profile import Profile
 from edgeship.reporter import Reporter, Step
-from edgeship.targets import registry
+from edgeship.targets import registry, routes
 from edgeship.targets.scheme import Scheme
 
 STEP = "try"  # the step of a candidate, for reporters that draw a table
@@ -101,6 +101,7 @@ class Search:
         self._gone: dict[Candidate, str] = {}
         self._costs: dict[str, tuple[Cost, ...]] = {}
         self._pruned: dict[float, Tuned] = {}
+        self._untimed: list[tuple[str, str]] = []  # candidates whose timing failed, and why
         self._starts = {1.0: request.source}  # how many times less arithmetic -> the model
 
     def run(self) -> Found:
@@ -139,6 +140,8 @@ class Search:
         fault = None if rows else why_none(tuple(self._last.values()), self._gone)
         if fault is not None:
             decided = replace(decided, reason=f"{decided.reason}: {fault}")
+        if decided.row is not None and self._untimed:  # the pick might be another one
+            decided = replace(decided, reason=f"{decided.reason}; not timed: {routes.told(self._untimed)}")
         seconds = time.monotonic() - begun
         tried = self._tell(rows, decided)
         return Found(request, decided, tried, refused, self._costs, self._pruned, seconds, fault, runtimes)
@@ -325,6 +328,7 @@ class Search:
                 found = self._stopwatch.time(outcome.variant)
             except EdgeshipError as error:  # the other candidates may be timed all the same
                 rows.append(replace(row, untimed=str(error)))
+                self._untimed.append((outcome.candidate.name, str(error).splitlines()[0]))
                 self._reporter.finished(step, str(error).splitlines()[0], {"passed": False})
                 continue
             text = f"median {units.time(found.median_us)}, p95 {units.time(found.p95_us)} on {found.place}"

@@ -127,6 +127,14 @@ def test_on_the_device_that_was_asked_for_latency_decides_and_another_architectu
     )
 
 
+def test_one_that_could_not_be_timed_is_not_counted_as_slower() -> None:
+    rows = [row("tflite int8", us=100), row("tflite float32", us=200, size=4000), row("onnx int8")]
+    rows[2] = replace(rows[2], latency=None, untimed="the device went away")
+    picked = choose(rows, Budget(), arch="x86_64", precisions=PI, formats=FORMATS)
+    assert picked.row is rows[0]
+    assert picked.reason.startswith("fastest of 2 timed within the budget: median 100 µs on host")
+
+
 def test_fewer_layers_in_float_come_first() -> None:
     rows = [row("tflite int8", keep=("a", "b")), row("tflite int8", keep=("a",), size=1200)]
     assert choose(rows, Budget(), arch="aarch64", precisions=PI, formats=FORMATS).row is rows[1]

@@ -14,7 +14,7 @@ import pytest
 
 from edgeship import profile
 from edgeship.dataset import Dataset
-from edgeship.errors import ConversionError, InputError, UsageError
+from edgeship.errors import ConversionError, DeviceError, InputError, UsageError
 from edgeship.optimize.gate import GateVerdict
 from edgeship.optimize.quality import PartDrop, gated
 from edgeship.optimize.search import report, run, said, save
@@ -76,10 +76,37 @@ def request(folder: Path, *, scale: float = 1.0, **budget: Any) -> Request:
     )  # fmt: skip
 
 
-def search(asked: Request, told: Reporter | None = None) -> Found:
+def search(asked: Request, told: Reporter | None = None, stopwatch: Any = None) -> Found:
     with ThreadPoolExecutor(1) as pool:
         executor: Executor = pool
-        return Search(asked, executor, Stopwatch(), told or Reporter()).run()
+        return Search(asked, executor, stopwatch or Stopwatch(), told or Reporter()).run()
+
+
+class Gone(Stopwatch):
+    """The device is not there when int8 is to be timed, or at all."""
+
+    place = "pi"
+
+    def __init__(self, *there: str) -> None:
+        self.there = there
+
+    def time(self, variant: Variant) -> Latency:
+        if variant.precision not in self.there:
+            raise DeviceError("pi: nothing listens there\nsecond line", device="pi")
+        return replace(super().time(variant), place="pi")
+
+
+@pytest.mark.usefixtures("inlined")
+@pytest.mark.parametrize(("there", "begins"), [(("float32",), "fastest of 1 timed"), ((), "of 3 within the budget")])
+def test_a_pick_without_the_timing_that_was_asked_for_says_so(
+    tmp_path: Path, there: tuple[str, ...], begins: str
+) -> None:
+    reason = search(request(tmp_path), stopwatch=Gone(*there)).pick.reason
+    assert reason.startswith(begins)
+    assert "not timed: " in reason
+    assert "pi: nothing listens there" in reason
+    assert "second line" not in reason
+    assert "no kernels" not in reason, "that one was never meant to be timed"
 
 
 def test_it_picks_reports_and_saves(inlined: None, tmp_path: Path) -> None:
