@@ -6,8 +6,10 @@ Beside the inputs a `.npz` may hold `labels`, `targets`, `groups`, `slices` (one
 
 from __future__ import annotations
 
+import lzma
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,9 @@ from edgeship.runtime.manifest import TensorSpec
 MAX_BYTES = 8 << 30  # of all arrays of one file, uncompressed
 MAX_ARRAYS = 64
 LABELS, TARGETS, GROUPS, SLICES, SLICE = "labels", "targets", "groups", "slices", "slice:"
+#: What a member raises whose packed bytes are damaged: `zipfile` passes on what its unpackers raise.
+_DAMAGED = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
 ANONYMOUS = ("x", "images", "image", "data", "arr_0", "inputs")  # accepted for a model with one input
 
 
@@ -146,9 +151,13 @@ def read_array(path: Path, name: str, file: IO[bytes], size: int) -> Array:
         if flat.size != math.prod(shape):
             raise ValueError("it ends early")
         return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise InputError(
             f"{path}: array {name!r} is damaged: {error}", hint="write it again with numpy.savez_compressed"
+        ) from error
+    except MemoryError as error:
+        raise InputError(
+            f"{path}: array {name!r}: {size} bytes do not fit into the memory", hint="fewer samples: 200 to 1,000 do"
         ) from error
 
 

@@ -196,9 +196,16 @@ def _safe(table: Path, line: int, name: str, root: Path, inside: Path) -> str:
         )
     if Path(name).suffix.lower() not in KINDS:
         raise InputError(f"{where}: such files are not read", hint=f"known are {', '.join(KINDS)}")
-    if not (root / name).is_file():
+    if not _is_file(root / name):
         raise InputError(f"{where}: no such file", hint="names are taken from the folder of the table")
     return name
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for the file system, a folder that may not be read
+        return False
 
 
 # ── what is said of samples ──────────────────────────────────────────────────────────────────────────────────────────

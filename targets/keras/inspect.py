@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import lzma
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +28,12 @@ MAX_CONFIG = 64 << 20  # bytes of config.json
 MAX_MEMBERS = 4096
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _AGAIN = "save it again with model.save('model.keras')"
+
+#: What an archive raises that is damaged or encrypted (RuntimeError): `zipfile` passes on what its unpackers raise.
+_DAMAGED = (
+    zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError, NotImplementedError, RecursionError, zlib.error,
+    lzma.LZMAError,
+)  # fmt: skip
 
 #: Layers that keep the shape of their input.
 _SAME_SHAPE = {
@@ -80,7 +88,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                 raise InputError("it holds a member whose path leads out of the archive", hint=_AGAIN)
             config = json.loads(archive.read(_CONFIG))
             metadata = json.loads(archive.read(_METADATA)) if _METADATA in infos else {}
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RecursionError) as error:
+    except _DAMAGED as error:
         raise InputError(
             f"not a sound .keras file: {error}", hint=f"it may be truncated: copy it again, or {_AGAIN}"
         ) from error
@@ -244,6 +252,6 @@ def _parameters(path: Path) -> int | None:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(_WEIGHTS) as member, h5py.File(member, "r") as weights:
             weights.visititems(add)
-    except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, KeyError, ValueError) as error:
+    except (KeyError, *_DAMAGED) as error:
         raise InputError(f"its weights are damaged: {error}", hint=f"copy the file again, or {_AGAIN}") from error
     return count

@@ -130,6 +130,10 @@ def _refuse_nan(model: Any, folder: Path) -> None:
     from onnx import numpy_helper
 
     for tensor in _tensors(model):
+        if min(tensor.dims, default=0) < 0:
+            raise InputError(
+                f"tensor {tensor.name!r} is damaged: its shape is {list(tensor.dims)}", hint="export the model again"
+            )
         if tensor.data_type not in _FLOATS:
             continue
         try:

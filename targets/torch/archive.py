@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import ast
 import json
+import lzma
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,13 @@ _FUNCTIONS = {
 _CONTAINERS = {"builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict", None}
 
 
+#: What an archive raises that is damaged or encrypted (RuntimeError): `zipfile` passes on what its unpackers raise.
+_DAMAGED = (
+    zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, NotImplementedError,
+    zlib.error, lzma.LZMAError,
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Program:
     """What is taken out of an archive."""
@@ -67,12 +76,12 @@ def read(path: Path) -> Program:
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(archive)
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, OSError, NotImplementedError) as error:
+    except RecursionError as error:
+        raise InputError("its graph is nested too deeply", hint=_AGAIN) from error
+    except _DAMAGED as error:
         raise InputError(
             f"not a sound .pt2 file: {type(error).__name__}: {error}", hint=f"copy it again, or {_AGAIN}"
         ) from error
-    except RecursionError as error:
-        raise InputError("its graph is nested too deeply", hint=_AGAIN) from error
 
 
 def rewrite(path: Path, program: Program, result: Path) -> None:

@@ -46,6 +46,41 @@ def climbing(path: Path) -> None:
             archive.writestr(name, "{}")
 
 
+def packed(change: Callable[[bytearray, zipfile.ZipInfo], None]) -> Callable[[Path], None]:
+    """A compressed archive of a Keras model's or a PyTorch program's members, then changed in its first member."""
+
+    def make(path: Path) -> None:
+        names = ("config.json", "model.weights.h5") if path.suffix == ".keras" else ("net/models/model.json",)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.writestr(name, str(list(range(300))))
+            if path.suffix == ".pt2":
+                archive.writestr("net/archive_format", "pt2")
+        with zipfile.ZipFile(path) as archive:
+            first = archive.infolist()[0]
+        raw = bytearray(path.read_bytes())
+        change(raw, first)
+        path.write_bytes(raw)
+
+    return make
+
+
+def garble(raw: bytearray, member: zipfile.ZipInfo) -> None:
+    start = member.header_offset + 30 + len(member.filename)
+    raw[start : start + 40] = b"\xff" * 40
+
+
+def lock(raw: bytearray, member: zipfile.ZipInfo) -> None:
+    raw[member.header_offset + 6] |= 1
+    raw[raw.index(b"PK\1\2") + 8] |= 1
+
+
+def negative(path: Path) -> None:
+    model = onnx.load(str(models.tiny_onnx(path, "float32").path))
+    model.graph.initializer[0].dims[0] = -5
+    path.write_bytes(model.SerializeToString())
+
+
 def external(location: str) -> Callable[[Path], None]:
     def make(path: Path) -> None:
         model = onnx.load(str(models.tiny_onnx(path, "float32").path))
@@ -89,6 +124,11 @@ BAD: dict[str, tuple[str, Callable[[Path], object], int, str]] = {
     "a picture": ("m.keras", renamed, 1, "the suffix says keras, the bytes do not"),
     "a zip that is no Keras model": ("m.keras", no_keras, 1, "a zip archive, but no Keras model"),
     "a zip whose members lead out": ("m.keras", climbing, 1, "whose path leads out of the archive"),
+    "a .keras whose packed bytes are damaged": ("m.keras", packed(garble), 1, "not a sound .keras file"),
+    "a .pt2 whose packed bytes are damaged": ("m.pt2", packed(garble), 1, "not a sound .pt2 file"),
+    "an encrypted .keras": ("m.keras", packed(lock), 1, "is encrypted"),
+    "an encrypted .pt2": ("m.pt2", packed(lock), 1, "is encrypted"),
+    "a weight of negative size": ("m.onnx", negative, 1, "is damaged: its shape is [-5, 64]"),
     "data in the folder above": ("m.onnx", external("../w.data"), 1, "no plain file name"),
     "data at an absolute path": ("m.onnx", external("/etc/hostname"), 1, "no plain file name"),
     "data that is missing": ("m.onnx", external("gone.data"), 1, "'gone.data' is not there"),

@@ -314,3 +314,29 @@ def test_groups_are_numbered_as_they_appear(tmp_path: Path) -> None:
     data = load(save(tmp_path / "d.npz", image=images(), groups=np.array(["z", "a", "z", "m", "a"])), facts())
     assert data.groups is not None
     assert data.groups.tolist() == [0, 1, 0, 2, 1]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_an_array_whose_packed_bytes_are_damaged_is_named(tmp_path: Path, method: int) -> None:
+    raw = io.BytesIO()
+    np.save(raw, images(50))
+    path = tmp_path / "d.npz"
+    with zipfile.ZipFile(path, "w", method) as file:
+        file.writestr("image.npy", raw.getvalue())
+    packed = bytearray(path.read_bytes())
+    packed[300:400] = bytes(range(155, 255))
+    path.write_bytes(packed)
+    with pytest.raises(InputError, match="array 'image' is damaged") as refused:
+        load(path, facts())
+    assert "savez_compressed" in str(refused.value.hint)
+
+
+def test_an_array_too_large_for_the_memory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "d.npz", image=images())
+
+    def full(*_: Any, **_how: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(archive.np, "frombuffer", full)
+    with pytest.raises(InputError, match=r"array 'image': \d+ bytes do not fit into the memory"):
+        load(path, facts())

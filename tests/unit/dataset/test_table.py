@@ -118,7 +118,8 @@ def test_no_path_leads_out_of_the_folder(shots: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [("shots/9.png", "no such file"), ("shots", "such files are not read"), ("a.gif", "such files are not read"),
-     ("", "is no name of a file"), ("pipe.png", "no such file")],
+     ("", "is no name of a file"), ("pipe.png", "no such file"),
+     pytest.param("a" * 300 + ".png", "no such file", id="longer than a file system takes")],
 )  # fmt: skip
 def test_files_that_are_none_are_named_with_their_row(shots: Path, name: str, words: str) -> None:
     os.mkfifo(shots.parent / "pipe.png")
