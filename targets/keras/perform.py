@@ -65,9 +65,13 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
+#: What TensorFlow puts around the cause where an operator failed; the cause stands below it.
+_FRAME = ("Graph execution error:", "Detected at node", "<stack traces unavailable>")
+
+
 def short_reason(error: Exception) -> str:
     """The telling part of a framework's error, which may be pages long."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for text in str(error).splitlines() if (line := text.strip()) and not line.startswith(_FRAME)]
     telling = [line for line in lines if "error:" in line or "ops:" in line.lower()] or lines
     return f"{type(error).__name__}: {' · '.join(dict.fromkeys(telling[:4]))[:800]}"
 

@@ -29,7 +29,8 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         raise
     except Exception as error:
         raise InputError(
-            f"TensorFlow cannot load it: {short_reason(error)}", hint="save it again with this TensorFlow"
+            f"TensorFlow cannot load it: {short_reason(error)}",
+            hint="copy the whole folder again, or save it again with this TensorFlow",
         ) from error
     formats: dict[str, str | None] = {}
     for name in request["formats"]:

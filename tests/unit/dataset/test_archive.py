@@ -337,6 +337,6 @@ def test_an_array_too_large_for_the_memory_is_named(tmp_path: Path, monkeypatch:
     def full(*_: Any, **_how: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(archive.np, "frombuffer", full)
+    monkeypatch.setattr(np, "frombuffer", full)
     with pytest.raises(InputError, match=r"array 'image': \d+ bytes do not fit into the memory"):
         load(path, facts())

@@ -12,6 +12,7 @@ import pytest
 from edgeship.errors import InputError
 from edgeship.targets.keras import inspect
 from edgeship.targets.keras.inspect import plain_name
+from edgeship.targets.keras.perform import short_reason
 
 
 def layer(kind: str, name: str, build: list[Any] | None = None, **config: Any) -> dict[str, Any]:
@@ -154,3 +155,11 @@ def test_nan_weights_are_refused_by_name(tmp_path: Path) -> None:
     bad = write(tmp_path / "bad.keras", config, model__weights__h5=weights(float("nan")))
     with pytest.raises(InputError, match="1 of the weights 'layers/dense/vars/1' are NaN"):
         inspect.perform({"path": str(bad)}, tmp_path)
+
+
+def test_the_cause_of_a_failed_operator_is_told_without_its_frame() -> None:
+    text = (
+        "Graph execution error:\n\nDetected at node RestoreV2 defined at (most recent call last):\n"
+        "<stack traces unavailable>\nRead less bytes than requested\n\t [[{{node RestoreV2}}]]"
+    )
+    assert short_reason(ValueError(text)) == "ValueError: Read less bytes than requested · [[{{node RestoreV2}}]]"
