@@ -119,8 +119,8 @@ def _refuse_code(config: dict[str, Any]) -> None:
                 hint="replace the Lambda with layers or keras.ops in a layer, or export the model as ONNX yourself",
             )
         if isinstance(name, str) and isinstance(item.get("registered_name"), str) and "module" in item:
-            registered, module = str(item["registered_name"]), item["module"]
-            if ">" in registered and not str(module or "").startswith("keras"):
+            registered, module = str(item["registered_name"]), str(item["module"] or "")
+            if not module.startswith("keras") and module != "builtins":  # those are functions by name, such as "relu"
                 raise InputError(
                     f"it needs the custom class {registered}, which is not in the file",
                     hint="export the model as ONNX or TFLite where the class is defined, and push that",

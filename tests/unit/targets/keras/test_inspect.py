@@ -88,6 +88,8 @@ QUANTIZED = layer(
     "Dense", "q", units=3, dtype={"module": "keras.dtype_policies", "class_name": "QuantizedDTypePolicy",
                                   "config": {"mode": "int8", "source_name": "float32"}},
 )  # fmt: skip
+RELU = {"module": "builtins", "class_name": "function", "config": "relu", "registered_name": "function"}
+UNREGISTERED = {"module": None, "class_name": "Mine", "registered_name": "Mine", "config": {"name": "m"}}
 CUSTOM = {"module": "my.code", "class_name": "Mine", "registered_name": "pkg>Mine", "config": {"name": "m"}}
 
 
@@ -97,6 +99,8 @@ CUSTOM = {"module": "my.code", "class_name": "Mine", "registered_name": "pkg>Min
         (sequential(given([None, 8]), layer("Lambda", "l")), "Lambda"),
         (sequential(given([None, 8]), layer("Activation", "a", activation={"class_name": "__lambda__"})), "Lambda"),
         (sequential(given([None, 8]), CUSTOM), "custom class pkg>Mine"),
+        (sequential(given([None, 8]), UNREGISTERED), "custom class Mine, which is not in the file"),
+        (UNREGISTERED, "custom class Mine, which is not in the file"),
         (sequential(given([None, None, 3])), "leaves more than the batch open"),
         (sequential(given([None, True])), "leaves more than the batch open"),
         (sequential(given([None, 8], "string")), "is of type 'string'"),
@@ -113,6 +117,10 @@ CUSTOM = {"module": "my.code", "class_name": "Mine", "registered_name": "pkg>Min
 def test_what_cannot_be_used_is_refused(read: Any, config: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         read(config)
+
+
+def test_a_function_of_keras_by_its_name_is_no_custom_class(read: Any) -> None:
+    assert read(sequential(given([None, 8]), DENSE, layer("Activation", "a", activation=RELU)))["operators"]
 
 
 def test_a_custom_loss_does_not_matter(read: Any) -> None:
