@@ -38,8 +38,7 @@ def read(path: Path, specs: Sequence[TensorSpec]) -> Dataset:
         InputError: not such a file, truncated, too large, an array is missing, has another shape or dtype, holds NaN or
             infinity, or the numbers of samples differ.
     """
-    wanted = [spec.name for spec in specs]
-    return assemble(str(path), _read(path, wanted), specs)
+    return assemble(str(path), _read(path, specs), specs)
 
 
 def is_about_samples(name: str) -> bool:
@@ -91,8 +90,9 @@ def _of(where: str, name: str) -> str:
 # ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _read(path: Path, wanted: Sequence[str]) -> dict[str, Array]:
-    """All arrays that are wanted or could be, by name; sizes are checked before anything is allocated."""
+def _read(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
+    """All arrays that are wanted or could be, by name; sizes and shapes are checked before anything is allocated."""
+    wanted = {spec.name: spec for spec in specs}
     try:
         with path.open("rb") as file:
             if file.read(6) == b"\x93NUMPY":
@@ -122,7 +122,7 @@ def _read(path: Path, wanted: Sequence[str]) -> dict[str, Array]:
             out: dict[str, Array] = {}
             for name in sorted(keep & set(members)):
                 with archive.open(members[name]) as member:
-                    out[name] = read_array(path, name, member, members[name].file_size)
+                    out[name] = read_array(path, name, member, members[name].file_size, wanted.get(name))
             return out
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(
@@ -130,8 +130,8 @@ def _read(path: Path, wanted: Sequence[str]) -> dict[str, Array]:
         ) from error
 
 
-def read_array(path: Path, name: str, file: IO[bytes], size: int) -> Array:
-    """One array of `.npy` format, `size` bytes long in all. Raises InputError."""
+def read_array(path: Path, name: str, file: IO[bytes], size: int, spec: TensorSpec | None = None) -> Array:
+    """One array of `.npy` format, `size` bytes long in all, whose shape fits `spec` if given. Raises InputError."""
     file.seek(0)
     try:
         version = np.lib.format.read_magic(file)
@@ -147,6 +147,9 @@ def read_array(path: Path, name: str, file: IO[bytes], size: int) -> Array:
         expected = math.prod(shape) * dtype.itemsize
         if expected != size - file.tell():
             raise ValueError(f"{expected} bytes declared, {size - file.tell()} there")
+        if spec is not None:  # before the bytes are unpacked, which may be thousands of times what the file has
+            values.check_numbers(_of(str(path), name), dtype)
+            values.check_shape(_of(str(path), name), shape, spec)
         flat = np.frombuffer(bytearray(file.read(expected)), dtype=dtype)
         if flat.size != math.prod(shape):
             raise ValueError("it ends early")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,17 +33,11 @@ def conform(where: str, array: Array, spec: TensorSpec) -> Array:
     Raises:
         InputError: text, another shape, fractions for an integer input, out of range, NaN or infinite.
     """
-    _numbers(where, array)
-    shape = spec.shape
-    sample = sample_shape(spec)
-    if array.shape[1:] != shape and array.shape[1:] != sample:
-        expected = " or ".join(dict.fromkeys(_shape(s) for s in (sample, shape)))
-        raise InputError(
-            f"{where}: expected shape {expected}, got {list(array.shape)}", hint=_layout(array, sample) or _PREPARE
-        )
+    check_numbers(where, array.dtype)
+    check_shape(where, array.shape, spec)
     if array.dtype.kind == "f":
         _finite(where, array)
-    array = array.reshape(len(array), *shape)
+    array = array.reshape(len(array), *spec.shape)
     if spec.scale and array.dtype == np.dtype(spec.dtype):  # given in the model's own integers: back to real values
         return ((array.astype(np.float64) - spec.zero_point) * spec.scale).astype(np.float32)
     if spec.scale or spec.dtype.startswith("float"):
@@ -54,6 +49,26 @@ def conform(where: str, array: Array, spec: TensorSpec) -> Array:
     if array.size and (array.min() < low or array.max() > high):
         raise InputError(f"{where}: values {array.min()} to {array.max()} do not fit {spec.dtype}", hint=_PREPARE)
     return array.astype(target)
+
+
+def check_numbers(where: str, dtype: np.dtype[Any]) -> None:
+    """Raise InputError unless values of this type are real numbers."""
+    if dtype.kind in "SU":
+        raise InputError(
+            f"{where} holds text, numbers are wanted",
+            hint="a device is asked with numbers: turn the text into tokens before, and start from the part of the "
+            "model after its text layer",
+        )
+    if dtype.kind not in "fiub":
+        raise InputError(f"{where} is of type {dtype}, numbers are wanted", hint=_PREPARE)
+
+
+def check_shape(where: str, got: tuple[int, ...], spec: TensorSpec) -> None:
+    """Raise InputError unless samples of an array of shape `got` fit the input; the array itself is not wanted."""
+    sample = sample_shape(spec)
+    if got[1:] not in (spec.shape, sample) or not got:
+        expected = " or ".join(dict.fromkeys(_shape(s) for s in (sample, spec.shape)))
+        raise InputError(f"{where}: expected shape {expected}, got {list(got)}", hint=_layout(got, sample) or _PREPARE)
 
 
 def sample_shape(spec: TensorSpec) -> tuple[int, ...]:
@@ -85,7 +100,7 @@ def as_labels(where: str, labels: Array, count: int) -> NDArray[np.int32]:
 
 def as_targets(where: str, targets: Array, count: int) -> NDArray[np.float32]:
     """What the model should answer, float32 [count, …]. Raises InputError."""
-    _numbers(where, targets)
+    check_numbers(where, targets.dtype)
     if targets.ndim == 0 or len(targets) != count:
         raise InputError(
             f"{where}: expected one row a sample, [{count}, …], got {list(targets.shape)}",
@@ -142,17 +157,6 @@ def _column(where: str, column: Array, count: int) -> Array:
     return column
 
 
-def _numbers(where: str, array: Array) -> None:
-    if array.dtype.kind in "SU":
-        raise InputError(
-            f"{where} holds text, numbers are wanted",
-            hint="a device is asked with numbers: turn the text into tokens before, and start from the part of the "
-            "model after its text layer",
-        )
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"{where} is of type {array.dtype}, numbers are wanted", hint=_PREPARE)
-
-
 def _float32(where: str, array: Array) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as that
         real = array.astype(np.float32)
@@ -171,12 +175,12 @@ def _finite(where: str, array: Array) -> None:
         )
 
 
-def _layout(array: Array, sample: tuple[int, ...]) -> str | None:
+def _layout(shape: tuple[int, ...], sample: tuple[int, ...]) -> str | None:
     """A hint where only the order of the axes, or a channel axis, is wrong."""
-    got = array.shape[1:]
+    got = shape[1:]
     if len(got) > 1 and sorted(got) == sorted(sample):
         return "the axes are in another order: numpy.transpose (channels last or channels first)"
-    if math.prod(got) == math.prod(sample) and array.ndim > 1:
+    if math.prod(got) == math.prod(sample) and len(shape) > 1:
         return f"reshape the samples: array.reshape(-1, {', '.join(map(str, sample))})"
     return None
 

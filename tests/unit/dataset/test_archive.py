@@ -340,3 +340,16 @@ def test_an_array_too_large_for_the_memory_is_named(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(np, "frombuffer", full)
     with pytest.raises(InputError, match=r"array 'image': \d+ bytes do not fit into the memory"):
         load(path, facts())
+
+
+def test_an_array_of_another_shape_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "d.npz", image=np.zeros(1000, np.float32))
+
+    def unpacked(*_: Any, **_how: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(np, "frombuffer", unpacked)
+    with pytest.raises(InputError, match=r"array 'image': expected shape \[n, 4, 4, 1\] or .*, got \[1000\]"):
+        load(path, facts())
