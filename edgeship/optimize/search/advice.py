@@ -32,6 +32,8 @@ def _truer(request: Request) -> str:
     tried = request.wish.precisions
     if tried and "int8-weights" not in tried and request.source.precision == "float32":
         return "--precision int8-weights, as small as int8 and computed in float"
+    if tried and not {"float16", "float32"} & {*tried}:
+        return "no --precision: larger ones are tried too then"
     return "another precision"
 
 

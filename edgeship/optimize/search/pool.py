@@ -9,11 +9,12 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from multiprocessing import connection
 from typing import ParamSpec, TypeVar
 
 from edgeship import child, scratch
+from edgeship.errors import ConversionError
 
 _ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _SECONDS = 5.0  # that the end of killed processes may take
@@ -37,6 +38,9 @@ def processes(count: int | None = None) -> Iterator[Executor]:
 
     Args:
         count: how many; see `workers`.
+
+    Raises:
+        ConversionError: one of them was killed from outside.
     """
     with scratch.folder(child.WORK) as folder:
         pool = _Pool(
@@ -45,6 +49,12 @@ def processes(count: int | None = None) -> Iterator[Executor]:
         )  # fmt: skip
         try:
             yield pool
+        except BrokenExecutor as error:
+            pool.end()
+            raise ConversionError(
+                "a process that builds candidates was killed, most likely for want of memory",
+                hint="fewer --jobs, then the same command again: what is finished is kept",
+            ) from error
         except BaseException:
             pool.end()
             raise

@@ -71,3 +71,6 @@ def test_where_int8_alone_was_tried_and_loses_the_next_precision_is_named(tmp_pa
     said = advised(tmp_path, rows, Budget(), wish=Wish((), ("int8",)))
     assert "--precision int8-weights, as small as int8 and computed in float" in said
     assert "int8-weights" not in advised(tmp_path, rows, Budget())  # it was tried
+    small = Wish((), ("int8", "int8-weights"))
+    assert "no --precision" in advised(tmp_path, rows, Budget(), wish=small)
+    assert "no --precision" not in advised(tmp_path, rows, Budget(), wish=Wish((), (*small.precisions, "float16")))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeship.errors import ConversionError
 from edgeship.optimize.search.pool import processes
 
 
@@ -27,6 +28,7 @@ def _sleep(path: str) -> None:
 _INTERRUPTED = """
 import sys
 from edgeship.cli import _leave
+from edgeship.errors import ConversionError
 from edgeship.optimize.search.pool import processes
 
 if __name__ == "__main__":
@@ -90,6 +92,7 @@ def _wait_for(pid: int) -> bool:
 KILLED = """
 import sys, time
 from tests.unit.optimize.search.test_pool import _sleep
+from edgeship.errors import ConversionError
 from edgeship.optimize.search.pool import processes
 if __name__ == "__main__":
     with processes(2) as pool:
@@ -125,3 +128,13 @@ def test_their_temporary_files_go_with_the_block(tmp_path: Path, monkeypatch: py
     with pytest.raises(KeyboardInterrupt):
         _interrupted(tmp_path / "pid")
     assert [path.name for path in tmp_path.iterdir()] == ["pid"]
+
+
+def test_a_killed_process_is_an_error_with_what_to_do() -> None:
+    with (
+        pytest.raises(ConversionError, match="was killed, most likely for want of memory") as caught,
+        processes(1) as pool,
+    ):
+        pool.submit(os.kill, pool.submit(os.getpid).result(), signal.SIGKILL).result()
+    assert caught.value.hint is not None
+    assert "--jobs" in caught.value.hint
