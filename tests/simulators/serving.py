@@ -8,6 +8,7 @@ with WorkerProcess() as worker, FrontThread(tmp_path) as front:
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import queue
@@ -115,7 +116,7 @@ class ScriptedWorker:
 
     def _run(self) -> None:
         messages = Messages(parse_object, lambda _message: True, 1 << 30)
-        with self._far:
+        with self._far, contextlib.suppress(ConnectionResetError):  # the supervisor may hang up with bytes unread
             while raw := self._far.recv(1 << 16):
                 for message, body in messages.feed(raw):
                     self.seen.append(message)

@@ -41,10 +41,11 @@ MODELS: dict[str, tuple[str, str, tuple[int, ...] | None]] = {
     "notes": ("basic-pitch==0.4.0", "nmp.onnx", None),
 }
 
-#: Precision -> least cosine of all answers, for each model in the order of `MODELS`.
+#: Precision -> least cosine of all answers, for each model in the order of `MODELS`. Six samples, plain min-max:
+#: a net is told apart from a broken one, no more.
 COSINES = {
     "float32": (0.9999,) * 4, "int8-weights": (0.99, 0.99, 0.98, 0.97), "int16x8": (0.99, 0.99, 0.98, 0.94),
-    "int8": (0.97, 0.96, 0.97, 0.93),
+    "int8": (0.97, 0.96, 0.93, 0.91),
 }  # fmt: skip
 
 
