@@ -233,6 +233,12 @@ def test_a_put_out_of_range_ends_the_connection(host: Host, device: SimulatedDev
     assert not list((device.root / "partial").iterdir())
 
 
+def test_what_another_push_swept_meanwhile_is_no_fault_of_the_disk(host: Host) -> None:
+    with refused("busy"):
+        put(host, CONTENT[5000:], offset=5000)
+    host.put("blob", CONTENT)
+
+
 def test_more_data_than_announced_ends_the_connection(host: Host) -> None:
     with refused("protocol"):
         put(host, CONTENT + b"more")
