@@ -6,16 +6,17 @@ record, how the format is told from the bytes, and how the file is hashed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeship.errors import InputError, UsageError
+from edgeship.errors import EdgeshipError, InputError, UsageError
 from edgeship.runtime.errors import ProtocolError
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.runtime.wire import Json, check_sha256, need, objects
@@ -260,6 +261,31 @@ def digest(paths: Iterable[Path]) -> tuple[str, int]:
     if not others:
         return found[0][0], total
     return hashlib.sha256("".join(f"{sha} {name}\n" for sha, _, name in found).encode()).hexdigest(), total
+
+
+@contextlib.contextmanager
+def unchanged(source: ModelFacts) -> Iterator[None]:
+    """A block that reads a source again, from the disk, after it was inspected.
+
+    What is made of a source is kept under its hash. A training that saves its model meanwhile would have the new one's
+    answers found under the hash of the old one, for good.
+
+    Raises:
+        InputError: the files are no longer those that the facts are of, before the block or after it. A file that is
+            half written looks damaged, so this comes before what the block raised.
+    """
+    _check_unchanged(source)
+    try:
+        yield
+    except EdgeshipError:
+        _check_unchanged(source)
+        raise
+    _check_unchanged(source)
+
+
+def _check_unchanged(source: ModelFacts) -> None:
+    if digest([source.path, *source.companions])[0] != source.sha256:
+        raise InputError(f"{source.path}: it changed while it was being worked on", hint="try again")
 
 
 def _hash(path: Path) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, InputError
-from edgeship.model import ModelFacts, check_file, companion_folder, digest, saved_model_files
+from edgeship.model import ModelFacts, check_file, companion_folder, digest, saved_model_files, unchanged
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets import answers, cache, child, feed
@@ -88,9 +88,7 @@ def make(
     what = f"{source.path}: {recipe.format} {recipe.precision}"
 
     def perform(place: Path) -> Mapping[str, Any]:
-        if digest([source.path, *source.companions])[0] != source.sha256:
-            raise InputError(f"{source.path}: it changed while it was being converted", hint="try again")
-        with child.workspace() as work:
+        with unchanged(source), child.workspace() as work:
             facts = plan(work).run(str(source.path))
             shutil.copyfile(work / file, place / file)
         if recipe.precision != source.precision:  # else no number was to change

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, MissingExtra
-from edgeship.model import ModelFacts
+from edgeship.model import ModelFacts, unchanged
 from edgeship.targets import cache, child, feed, shapes
 from edgeship.targets.base import versions_of
 
@@ -98,7 +98,7 @@ class Exporter:
 
         Raises:
             ConversionError: `need` failed, or the child died.
-            InputError: the framework cannot load the file.
+            InputError: the framework cannot load the file, or it changed since it was inspected.
             MissingExtra: the framework is not installed.
         """
         used = self.versions()
@@ -117,7 +117,8 @@ class Exporter:
                 "formats": wanted, **_chosen(source),
                 "answers": [feed.write(d, work, f"data{i}_") for i, d in enumerate(unanswered.values())],
             }  # fmt: skip
-            result = child.run(self.perform, request, work, limits=child.CONVERT, subject=str(source.path))
+            with unchanged(source):
+                result = child.run(self.perform, request, work, limits=child.CONVERT, subject=str(source.path))
             outcomes: Mapping[str, str | None] = result["formats"]
             for name in wanted:
                 if outcomes[name] is None:

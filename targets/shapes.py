@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.errors import InputError, UsageError
-from edgeship.model import ModelFacts
+from edgeship.model import ModelFacts, unchanged
 from edgeship.targets import cache, child
 from edgeship.targets.base import versions_of
 
@@ -50,7 +50,7 @@ def closed(source: ModelFacts, folder: Path) -> Path:
     file = f"model.{source.format}"
 
     def make(place: Path) -> Mapping[str, Any]:
-        with child.workspace() as work:
+        with unchanged(source), child.workspace() as work:
             request = {"path": str(source.path.resolve()), "shapes": shapes}
             result = child.run(step, request, work, limits=child.CONVERT, subject=str(source.path))
             shutil.copyfile(work / file, place / file)

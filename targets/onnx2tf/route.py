@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeship import environments, libraries
 from edgeship.errors import UsageError
-from edgeship.model import ModelFacts
+from edgeship.model import ModelFacts, unchanged
 from edgeship.reporter import Reporter
 from edgeship.targets import cache, child, shapes
 from edgeship.targets.base import versions_of
@@ -67,18 +67,20 @@ def made(source: ModelFacts, folder: Path, reporter: Reporter) -> Path:
         ConversionError: onnx2tf cannot convert it, or what it made computes something else.
         UsageError: the environment is not there, or the source is no float32 model.
     """
-    return _made(source, shapes.closed(source, folder), steps(source), folder, reporter)
+    return _made(source, shapes.closed(source, folder), steps(source), versions(), folder, reporter)
 
 
 def made_of_torch(source: ModelFacts, folder: Path, reporter: Reporter) -> Path:
     """The float TFLite of a PyTorch source. Raises as `made`, and InputError."""
     exported = torch.EXPORTER.exported(source, "onnx", folder)
-    return _made(source, exported, steps_of_torch(source), folder, reporter)
+    return _made(source, exported, steps_of_torch(source), versions_of_torch(), folder, reporter)
 
 
 def _made(
-    source: ModelFacts, path: Path, taken: Sequence[Mapping[str, Any]], folder: Path, reporter: Reporter
+    source: ModelFacts, path: Path, taken: Sequence[Mapping[str, Any]], used: Mapping[str, str], folder: Path,
+    reporter: Reporter,
 ) -> Path:  # fmt: skip
+    """`used`: versions of all that `taken` takes."""
     if source.precision != "float32":
         raise UsageError(
             f"{source.path}: it is {source.precision} already, and onnx2tf takes float32 models",
@@ -88,7 +90,7 @@ def _made(
 
     def make(place: Path) -> Mapping[str, Any]:
         library = libraries.for_host("tflite", reporter=reporter)
-        with child.workspace() as work:
+        with unchanged(source), child.workspace() as work:
             one, two, three = (work / name for name in ("start", "convert", "finish"))
             for each in (one, two, three):
                 each.mkdir()
@@ -101,5 +103,5 @@ def _made(
             shutil.copyfile(three / finish.FILE, place / _FILE)
         return facts
 
-    entry = cache.keep(folder, cache.key_of(list(taken), source.sha256, versions()), make)
+    entry = cache.keep(folder, cache.key_of(list(taken), source.sha256, dict(used)), make)
     return entry.path(_FILE)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeship.dataset import Dataset
 from edgeship.errors import InputError, UsageError
-from edgeship.model import ModelFacts
+from edgeship.model import ModelFacts, unchanged
 from edgeship.optimize.compare.graph import Graph
 from edgeship.reporter import Reporter
 from edgeship.runtime.manifest import TensorSpec
@@ -73,7 +73,8 @@ def opened(facts: ModelFacts, folder: Path, reporter: Reporter) -> Variant:
     name = f"model.{facts.format}"
 
     def make(place: Path) -> Mapping[str, Any]:
-        shutil.copyfile(facts.path, place / name)
+        with unchanged(facts):
+            shutil.copyfile(facts.path, place / name)
         loaded = answers.load(facts.format, place / name, str(facts.path), reporter)
         return {"inputs": [t.encode() for t in loaded.inputs], "outputs": [t.encode() for t in loaded.outputs]}
 

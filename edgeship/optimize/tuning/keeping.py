@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgeship import wording
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, InputError, ReleaseError, UsageError
-from edgeship.model import ModelFacts, digest
+from edgeship.model import ModelFacts, digest, unchanged
 from edgeship.optimize import metrics, quality
 from edgeship.optimize.agreement import is_scores
 from edgeship.optimize.tuning import fit, parts, samples
@@ -119,10 +119,7 @@ def run(
     shown = Step(order.name, order.source.path.name)
 
     def make(place: Path) -> Mapping[str, Any]:
-        for read in (order.source, order.also):
-            if read is not None and digest([read.path])[0] != read.sha256:
-                raise InputError(f"{read.path}: it changed since it was inspected", hint="try again")
-        with child.workspace() as work:
+        with unchanged(order.source), unchanged(order.also or order.source), child.workspace() as work:
             request = {
                 **order.request, "path": str(order.source.path.resolve()),
                 "parts": {

@@ -157,13 +157,25 @@ def test_a_quantized_source_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 def test_pytorch_goes_by_way_of_onnx(monkeypatch: pytest.MonkeyPatch, facts: ModelFacts, tmp_path: Path) -> None:
     stand_in(tmp_path / "env", monkeypatch, writes(converted(tmp_path)))
     monkeypatch.setattr(Exporter, "exported", lambda self, source, *_: source.path)
-    program = replace(facts, format="torch", sha256="1" * 64)
+    program = replace(facts, format="torch")
     assert [step["do"] for step in routes.route("torch", "tflite").steps(program)] == ["torch-export", "onnx2tf"]
     assert registry.inspect(routes.float_model(program, "tflite", tmp_path / "c", Reporter())).inputs[0].name == "image"
     asked: list[object] = []
     monkeypatch.setattr(Exporter, "prepare", lambda self, *_, formats: asked.append(formats))
     routes.prepare(program, [], tmp_path, ["tflite"])
     assert asked == [["onnx"]]
+
+
+def test_a_new_pytorch_makes_it_again(monkeypatch: pytest.MonkeyPatch, facts: ModelFacts, tmp_path: Path) -> None:
+    """What it wrote as ONNX decides the TFLite file too."""
+    stand_in(tmp_path / "env", monkeypatch, writes(converted(tmp_path)))
+    monkeypatch.setattr(Exporter, "exported", lambda self, source, *_: source.path)
+    made: dict[str, Path] = {}
+    for version in ("2.9.0", "2.10.0", "2.9.0"):
+        monkeypatch.setattr(Exporter, "versions", lambda self, version=version: {"torch": version})
+        path = routes.float_model(replace(facts, format="torch"), "tflite", tmp_path / "c", Reporter())
+        assert made.setdefault(version, path) == path
+    assert made["2.9.0"] != made["2.10.0"]
 
 
 # ── the comparison ───────────────────────────────────────────────────────────────────────────────────────────────────
