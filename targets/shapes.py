@@ -36,7 +36,7 @@ def given(source: ModelFacts) -> dict[str, list[int]]:
 
 def steps(source: ModelFacts) -> tuple[Mapping[str, Any], ...]:
     """What a recipe says of it; nothing where no shape was chosen."""
-    return ({"do": "fix-shapes", "shapes": given(source)},) if given(source) else ()
+    return ({"do": "fix-shapes", "shapes": given(source), "by": _STEPS[source.format][1]},) if given(source) else ()
 
 
 def closed(source: ModelFacts, folder: Path) -> Path:

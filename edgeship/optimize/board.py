@@ -81,7 +81,8 @@ def check(variant: Variant, runtime: str, data: Dataset | None, reporter: Report
     def make(place: Path) -> Mapping[str, Any]:  # noqa: ARG001 - it leaves no file
         return {"said": _in_package(variant, runtime, samples, what)}
 
-    key = cache.key_of(_VERSION, runtime, environments.packages(name), variant.sha256, samples.inputs_sha256)
+    here = libraries.for_host(variant.format, reporter=reporter).sha256  # whose answers it is compared with
+    key = cache.key_of(_VERSION, runtime, environments.packages(name), variant.sha256, samples.inputs_sha256, here)
     return Trial(runtime, True, str(cache.keep(variant.cache, key, make).facts["said"]))
 
 

@@ -293,7 +293,7 @@ def _needs(limits: Sequence[_Held], count: int) -> int | None:
 
 def _furthest(expected: Sequence[FloatArray], given: Sequence[FloatArray]) -> float:
     with np.errstate(invalid="ignore"):
-        far = max(float(np.abs(got - wanted).max()) for wanted, got in zip(expected, given, strict=True))
+        far = float(np.max([np.abs(got - wanted).max() for wanted, got in zip(expected, given, strict=True)]))
     return far if np.isfinite(far) else float(np.finfo(np.float32).max)
 
 

@@ -9,17 +9,19 @@ from typing import Any
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
 from edgeship.targets import child, shapes
-from edgeship.targets.base import Recipe, Variant
+from edgeship.targets.base import Recipe, Variant, versions_of
 from edgeship.targets.build import Made, make
 from edgeship.targets.scheme import Scheme
 
 PERFORM = "edgeship.targets.tflite.perform"
+BY = "tflite-runnable/1"  # raised when what makes a file runnable changes: runnable, freeze, loops, unroll, sparse
+TOOLS = {"ai-edge-litert": "tflite"}  # what does it
 
 
 def steps(source: ModelFacts) -> Sequence[Mapping[str, Any]]:
     """What a recipe says of taking the file as it is."""
-    whole = [{"do": "write-out", "what": "sparse weights"}] if source.details.get("sparse") else []
-    return (*shapes.steps(source), *whole, *([{"do": "fix-shapes", "batch": 1}] if _moving(source) else []))
+    whole = [{"do": "write-out", "what": "sparse weights", "by": BY}] if source.details.get("sparse") else []
+    return (*shapes.steps(source), *whole, *([{"do": "fix-shapes", "batch": 1, "by": BY}] if _moving(source) else []))
 
 
 def _moving(source: ModelFacts) -> bool:
@@ -33,7 +35,10 @@ def as_is(source: ModelFacts, folder: Path, reporter: Reporter) -> Variant:
     scheme = Scheme(source.precision)
     path = shapes.closed(source, folder)
     request = {"path": str(path.resolve()), "scheme": scheme.encode(), "from": source.precision}
-    recipe = Recipe(source.sha256, "tflite", "tflite", source.precision, tuple(steps(source)))
+    taken = tuple(steps(source))
+    recipe = Recipe(
+        source.sha256, "tflite", "tflite", source.precision, taken, None, versions_of(TOOLS) if taken else {}
+    )  # fmt: skip
     return make(
         recipe, source, "model.tflite", lambda work: Made(PERFORM, request, None, work, child.CONVERT), folder, reporter
     )

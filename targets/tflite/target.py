@@ -61,7 +61,9 @@ class TfliteTarget:
         """The samples to calibrate with and the recipe; nothing is touched."""
         route = routes.route(source.format, "tflite")
         steps = [dict(step) for step in route.steps(source)]
-        versions = dict(route.versions())
+        if source.format != self.name:
+            steps.append({"do": "make-runnable", "by": plain.BY})
+        versions = {**route.versions(), **(versions_of(plain.TOOLS) if steps else {})}
         data, used = None, None
         if scheme.precision != source.precision:
             step: dict[str, Any] = {"do": "quantize", "to": scheme.encode(), "by": _BY}

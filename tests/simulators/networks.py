@@ -61,7 +61,8 @@ class Net:
         if found is None:
             found = {
                 "module": module, "class_name": kind, "config": {"name": name, **config}, "name": name,
-                "build_config": {"input_shape": [None, *given[0].shape]}, "inbound_nodes": [],
+                "build_config": {"input_shape": [None, *[*given, *(named or {}).values()][0].shape]},
+                "inbound_nodes": [],
             }  # fmt: skip
             self.layers.append(found)
         found["inbound_nodes"].append(node)

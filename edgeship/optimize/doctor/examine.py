@@ -74,7 +74,7 @@ class _Examination:
     def run(self) -> Diagnosis:
         r = self.request
         plain = Scheme(r.facts.precision)
-        self.clock.tick()
+        self.clock.count()
         made = build(r.facts, r.format, plain, None, r.folder)
         if isinstance(made, Failure):
             return self._broken(CONVERT, made, plain)
@@ -83,7 +83,7 @@ class _Examination:
             return trouble
         if r.scheme.precision == r.facts.precision:
             return self._diagnosis(OK, "", "", None, (), "", (), "")
-        self.clock.tick()
+        self.clock.count()
         variant = build(r.facts, r.format, r.scheme, r.data, r.folder)
         if isinstance(variant, Failure):
             return self._broken(QUANTIZE, variant, r.scheme)

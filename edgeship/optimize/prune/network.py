@@ -88,17 +88,20 @@ def read(config: Mapping[str, Any], output_shapes: Sequence[Sequence[int | None]
             shapes[name, 0, 0] = tuple(item["config"]["batch_shape"])
             calls.append(Call(name, 0, (), (), plain=True))
         for number, node in enumerate(item.get("inbound_nodes") or []):
-            found = list(_tensors([node.get("args"), node.get("kwargs")]))
+            keywords = dict(sorted((node.get("kwargs") or {}).items(), key=_place))
+            found = list(_tensors([node.get("args"), keywords]))
             shapes.update(found)
-            plain = _plain([node.get("args"), node.get("kwargs")])
-            named = tuple(
-                key for key, value in (node.get("kwargs") or {}).items()
-                if key not in _USUAL and any(_tensors(value))
-            )  # fmt: skip
+            plain = _plain([node.get("args"), keywords])
+            named = tuple(key for key, value in keywords.items() if key not in _USUAL and any(_tensors(value)))
             calls.append(Call(name, number, tuple(r for r, _ in found), tuple(s for _, s in found), plain, named))
     outputs = tuple(_refs(inner["output_layers"]))
     shapes.update((ref, tuple(shape)) for ref, shape in zip(outputs, output_shapes, strict=True))
     return Network(layers, tuple(_ordered(calls)), outputs, shapes)
+
+
+def _place(keyword: tuple[str, Any]) -> int:
+    """Where a keyword argument stands: a configuration has them in the order in which they were written down."""
+    return _USUAL.index(keyword[0]) if keyword[0] in _USUAL else len(_USUAL)
 
 
 def _is_tensor(value: object) -> bool:

@@ -1,7 +1,7 @@
 """How fast variants are: on this host by the device's own worker, one after the other with nothing else running.
 
-A measurement is kept under what decides it (model, runtime library, agent, threads, protocol, machine), so a search
-that is started again measures nothing twice.
+A measurement is kept under what decides it (model, inputs, runtime library, agent, threads, protocol, machine), so a
+search that is started again measures nothing twice.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ class Host:
         """Measure it, or take what was measured. Raises InputError."""
         library = libraries.for_host(variant.format)
         key = cache.key_of(
-            "latency/1", variant.sha256, library.sha256, hashlib.sha256(self._agent).hexdigest(), self._threads,
+            "latency/2", variant.sha256, self._samples.inputs_sha256, library.sha256,
+            hashlib.sha256(self._agent).hexdigest(), self._threads,
             [OPTIONS.runs, OPTIONS.warmup, OPTIONS.max_seconds], platform.node(), platform.machine(),
         )  # fmt: skip
 

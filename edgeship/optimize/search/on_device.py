@@ -91,8 +91,8 @@ class OnDevice:
         device, threads = self._fleet.device, self._fleet.profile.build.threads
         runtime = self._fleet.profile.build.runtime[variant.format]
         key = cache.key_of(
-            "latency-on-device/1", variant.sha256, runtime, self._agent.sha256, threads, _BENCH, device.name,
-            device.host_key or "local",
+            "latency-on-device/2", variant.sha256, self._samples.inputs_sha256, runtime, self._agent.sha256, threads,
+            _BENCH, device.name, device.host_key or "local",
         )  # fmt: skip
         facts = cache.keep(self._folder, key, lambda _place: self._measure(variant, runtime, threads).encode()).facts
         low, high = facts["interval_us"]

@@ -159,7 +159,9 @@ def _layer(cost: Cost) -> tuple[str, str, str, str, str]:
 
 def kept_layers(found: Found, candidate: Candidate) -> list[str]:
     """The layers that a candidate keeps in float, by their names in the source, with their operators."""
-    known = {cost.layer.name: cost.layer for costs in found.costs.values() for cost in costs}
+    start = candidate.name.removesuffix(candidate.scheme.name)  # its format and pruning: others have these names too
+    ranked = (costs for name, costs in found.costs.items() if name.startswith(start))
+    known = {cost.layer.name: cost.layer for costs in ranked for cost in costs}
     out = []
     for name in candidate.scheme.keep:
         layer = known.get(name)

@@ -35,12 +35,14 @@ class Stored:
             array("labels.npy") if "labels.npy" in entry.files else None,
             array("targets.npy") if "targets.npy" in entry.files else None,
             {str(name): array(file) for name, file in entry.facts["slices"]},
+            preparation=entry.facts["preparation"],
         )
 
 
 def put(data: Dataset, folder: Path) -> Stored:
     """Keep a dataset. Raises ConversionError where the folder cannot be written."""
-    key = cache.key_of("samples/1", data.sha256)
+    preparation = None if data.preparation is None else dict(data.preparation)
+    key = cache.key_of("samples/2", data.sha256, preparation)
 
     def make(place: Path) -> Mapping[str, Any]:
         def save(file: str, array: Any) -> str:
@@ -52,7 +54,7 @@ def put(data: Dataset, folder: Path) -> Stored:
         for file, array in (("labels.npy", data.labels), ("targets.npy", data.targets)):
             if array is not None:
                 save(file, array)
-        return {"inputs": inputs, "slices": slices}
+        return {"inputs": inputs, "slices": slices, "preparation": preparation}
 
     cache.keep(folder, key, make)
     return Stored(folder, key)

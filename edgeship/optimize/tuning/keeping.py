@@ -115,7 +115,13 @@ def run(
     _check_labels(order.source, divided, what, reporter)
     versions = versions_of({"tensorflow-cpu|tensorflow": "tflite", "keras": "tflite"})
     judged_by = divided.evaluation.sha256
-    key = cache.key_of(order.name, 1, order.source.sha256, order.made_by, data.sha256, judged_by, versions)
+    grown_from = order.also or order.source
+    before = _ancestry(grown_from)
+    preparation = None if data.preparation is None else dict(data.preparation)
+    parted = [divided.train.sha256, divided.validation.sha256, judged_by]  # groups part the same data otherwise
+    key = cache.key_of(
+        order.name, 2, order.source.sha256, order.made_by, data.sha256, parted, preparation, before, versions
+    )  # fmt: skip
     shown = Step(order.name, order.source.path.name)
 
     def make(place: Path) -> Mapping[str, Any]:
@@ -136,15 +142,14 @@ def run(
                 for path in sorted(work.glob(f"{stem}_*.npy")):
                     shutil.copyfile(path, place / path.name)
         sha, _ = digest([place / MODEL])
-        grown_from = order.also or order.source
         step = {"do": order.name, **order.made_by, "from": grown_from.sha256, "made": sha}
         says: dict[str, Any] = {
             "sha256": data.sha256, "samples": len(divided.train), "of": len(data), "seed": order.settings.seed,
             "evaluation_sha256": judged_by,
         }  # fmt: skip
-        if data.preparation is not None:
-            says["preparation"] = dict(data.preparation)
-        steps = (*_ancestry(grown_from), step)
+        if preparation is not None:
+            says["preparation"] = preparation
+        steps = (*before, step)
         recipe = Recipe(order.source.sha256, order.source.format, "keras", "float32", steps, says, versions)
         (place / RECIPE).write_bytes(recipe.canonical())
         return {**facts, "sha256": sha, "recipe": recipe.encode()}

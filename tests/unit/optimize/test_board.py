@@ -174,6 +174,10 @@ def test_answers_of_a_package_that_differ_are_refused_and_kept_where_they_agree(
     assert check(one, PACKAGE, data).checked, "what was tried once is not tried again"
     with pytest.raises(ConversionError, match="computes something else"):
         check(one, PACKAGE, samples(20, seed=6))
+    pinned = libraries.for_host
+    monkeypatch.setattr(libraries, "for_host", lambda *a, **k: replace(pinned(*a, **k), sha256="0" * 64))
+    with pytest.raises(ConversionError, match="computes something else"):  # than another library here
+        check(one, PACKAGE, data)
 
 
 def test_a_candidate_that_the_board_cannot_load_is_refused_before_it_is_judged(

@@ -150,6 +150,13 @@ def test_answers_with_nan_are_wrong_and_do_not_agree() -> None:
     assert np.isfinite(verdict.max_abs)
 
 
+def test_the_largest_difference_of_an_output_that_is_no_number_is_no_small_one() -> None:
+    fine, broken = (np.full((4, 1, 10), value, np.float32) for value in (0.1, np.nan))
+    for given in ([fine, broken], [broken, fine]):
+        verdict = judge([fine, fine], given, [SCORES, replace(SCORES, name="q")], Budget())
+        assert verdict.max_abs == np.finfo(np.float32).max
+
+
 def test_a_label_without_a_class_is_refused() -> None:
     with pytest.raises(InputError, match="the label 10, the model has the classes 0 to 9"):
         judge([scores(np.zeros(3, np.int64))] * 1, [scores(np.zeros(3, np.int64))], [SCORES], Budget(),

@@ -14,6 +14,9 @@ from edgeship.dataset import Dataset
 from edgeship.errors import UsageError
 from edgeship.reporter import Reporter
 from edgeship.targets import registry, routes
+from edgeship.targets.onnx.target import OnnxTarget
+from edgeship.targets.scheme import Scheme
+from edgeship.targets.tflite.target import TfliteTarget
 from tests.simulators import inline
 from tests.simulators.models import SHAPE, samples, source, tiny_onnx, tiny_tflite
 
@@ -36,7 +39,8 @@ def test_every_target_has_a_route_from_its_own_format_and_the_file_is_taken_as_i
 
 def test_an_open_batch_stands_in_the_recipe(tmp_path: Path) -> None:
     facts = registry.inspect(tiny_tflite(tmp_path / "m.tflite", "float32", dynamic=True).path)
-    assert routes.route("tflite", "tflite").steps(facts) == ({"do": "fix-shapes", "batch": 1},)
+    closed = {"do": "fix-shapes", "batch": 1, "by": "tflite-runnable/1"}
+    assert routes.route("tflite", "tflite").steps(facts) == (closed,)
 
 
 def test_where_there_is_no_route_the_sources_that_have_one_are_named(tmp_path: Path) -> None:
@@ -86,3 +90,28 @@ def test_a_reason_is_told_once_and_what_helps_is_named(monkeypatch: pytest.Monke
     assert routes.remedy("tflite", ("onnx",)) is None
     monkeypatch.setattr(environments, "missing", lambda name: None)
     assert routes.remedy("onnx", ("tflite",)) is None
+
+
+def test_every_step_of_a_recipe_says_which_version_of_it_made_the_file(tmp_path: Path) -> None:
+    """An edgeship that makes another file of the same source must not find the one that an older one made."""
+    float_tflite, float_onnx = (
+        registry.inspect(MAKERS[name](tmp_path / f"m.{name}", "float32", dynamic=True).path)
+        for name in ("tflite", "onnx")
+    )
+    sources = [float_tflite, float_onnx]
+    sources += [replace(float_tflite, format="keras"), replace(float_tflite, format="savedmodel")]
+    sources.append(replace(float_tflite, operators={"WHILE": 1}, open_shapes=False, details={"sparse": True}))
+    sources += [replace(one, details={"shapes": {"image": [1, 64]}}) for one in (float_tflite, float_onnx)]
+    for facts in sources:
+        for target in (TfliteTarget(), OnnxTarget()):
+            if routes.unreachable(facts.format, target.name) is not None:
+                continue
+            for precision in ("float32", "int8-weights"):
+                _, recipe = target.plan(facts, Scheme(precision), None)
+                assert recipe.steps, (facts.format, target.name)
+                assert all("by" in step for step in recipe.steps), recipe.steps
+                assert recipe.versions, "the tools that made it"
+    for facts in (float_tflite, float_onnx):
+        variant = registry.target(facts.format).as_is(facts, tmp_path / "c", Reporter())
+        assert all("by" in step for step in variant.recipe.steps)
+        assert variant.recipe.versions

@@ -188,3 +188,15 @@ def test_trials_are_counted_told_and_limited(tmp_path: Path) -> None:
     assert found.trials == 3
     assert found.culprit is not None
     assert "magic" in found.culprit.span  # the best so far, not nothing
+
+
+def test_a_first_stage_that_took_all_the_time_still_leads_to_a_diagnosis(tmp_path: Path) -> None:
+    """What was asked for is tried; then there is no more time, which is no reason to end without a word."""
+    for name, stage in (("healthy", OK), ("custom_operator", CONVERT)):
+        (tmp_path / name).mkdir()
+        path, arrays = getattr(failing_models, name)(tmp_path / name)
+        facts = registry.inspect(path)
+        request = Request(facts, "onnx", Scheme("int8"), dataset.Dataset(arrays), None, tmp_path / "c", tmp_path / "o")
+        found = examine.examine(request, Reporter(), Limits(seconds=0.0))
+        assert found.stage == stage
+        assert found.tried == ()

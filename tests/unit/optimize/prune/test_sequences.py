@@ -74,6 +74,19 @@ def test_attention_makes_heads_and_what_it_is_added_to() -> None:
     assert macs(found.works, found.sizes()) == 5 * 6 * 16 + projected + 5 * 5 * 4 * (8 + 2) + 5 * 16 * 3
 
 
+def test_key_and_value_go_by_their_names_in_whatever_order_they_were_given() -> None:
+    """Keras writes keyword arguments in the order of the call; the second tensor need not be the value."""
+    for order in (("query", "key", "value"), ("query", "value", "key"), ("value", "query", "key")):
+        net = Net()
+        given = {name: net.dense(name, net.input(f"{name}_in", 5, 6), size)
+                 for name, size in (("query", 8), ("value", 16), ("key", 32))}  # fmt: skip
+        h = net.layer("MultiHeadAttention", "mha", out=(5, 8), num_heads=4, key_dim=8, output_shape=None,
+                      named={name: given[name] for name in order})  # fmt: skip
+        found = ended(net, h)
+        reads = {part: cuts(found, "mha")[f"{part}_dense.kernel", 0] for part in given}
+        assert reads == {"query": 8, "value": 16, "key": 32}
+
+
 def test_a_table_makes_channels_and_multiplies_nothing() -> None:
     net = Net()
     x = net.layer("Embedding", "table", net.input("ids", 5), out=(5, 16), input_dim=100, output_dim=16)

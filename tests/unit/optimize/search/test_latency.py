@@ -56,4 +56,6 @@ def test_a_measurement_is_kept_under_what_decides_it(tmp_path: Path, monkeypatch
     assert asked[0][0][3] == OPTIONS
     stopwatch(tmp_path, threads=2).time(one)
     stopwatch(tmp_path).time(replace(one, sha256="12" * 32))
-    assert [named["threads"] for _, named in asked] == [1, 2, 1]
+    other = Dataset({"x": samples(4)[0] + 1})  # a model with branches takes its time from what it is asked
+    Host(other, b"agent", tmp_path, 1).time(one)
+    assert [named["threads"] for _, named in asked] == [1, 2, 1, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError
 from edgeship.optimize.search import store
+from edgeship.targets.base import calibration_of
 
 
 def test_samples_come_back_as_they_were(tmp_path: Path) -> None:
@@ -26,6 +28,14 @@ def test_samples_come_back_as_they_were(tmp_path: Path) -> None:
         found = store.put(Dataset({"a": x}, one), tmp_path).load()
         assert found.labels is not None
         assert found.labels.tolist() == one.tolist()
+
+
+def test_how_they_were_made_of_files_comes_along_for_the_recipe(tmp_path: Path) -> None:
+    plain = Dataset({"a": np.zeros((4, 3), np.float32)})
+    for said in (None, {"kind": "images", "mean": [0.5]}, {"kind": "images", "mean": [0.4]}):
+        found = store.put(replace(plain, preparation=said), tmp_path).load()
+        assert found.preparation == said
+        assert calibration_of(found)[1] == calibration_of(replace(plain, preparation=said))[1]
 
 
 def test_samples_that_were_changed_are_not_used(tmp_path: Path) -> None:

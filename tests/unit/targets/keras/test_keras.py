@@ -15,7 +15,7 @@ import pytest
 from edgeship import dataset
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, InputError, MissingExtra, UsageError
-from edgeship.model import ModelFacts
+from edgeship.model import ModelFacts, digest
 from edgeship.optimize import carried, gate, golden, quality
 from edgeship.reporter import Reporter
 from edgeship.targets import answers, cache, child, registry
@@ -304,24 +304,31 @@ def failing(reason: str) -> Any:
     return run
 
 
-FACTS = ModelFacts(Path("m.keras"), "keras", "e" * 64, 1, "float32", (), (), {}, 1)
+@pytest.fixture
+def facts(tmp_path: Path) -> ModelFacts:
+    """Of a file that is none of Keras: whoever reads it is made up."""
+    path = tmp_path / "m.keras"
+    path.write_bytes(b"keras")
+    return ModelFacts(path, "keras", *digest([path]), "float32", (), (), {}, 1)
 
 
-def test_a_format_that_fails_does_not_hinder_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_format_that_fails_does_not_hinder_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts: ModelFacts
+) -> None:
     monkeypatch.setattr(child, "run", failing("unknown op Foo"))
-    EXPORTER.prepare(FACTS, [], tmp_path)
-    assert EXPORTER.exported(FACTS, "tflite", tmp_path).read_bytes() == b"model"
+    EXPORTER.prepare(facts, [], tmp_path / "c")
+    assert EXPORTER.exported(facts, "tflite", tmp_path / "c").read_bytes() == b"model"
     with pytest.raises(ConversionError, match="cannot be converted to onnx: unknown op Foo"):
-        EXPORTER.exported(FACTS, "onnx", tmp_path)
+        EXPORTER.exported(facts, "onnx", tmp_path / "c")
 
 
-def test_without_onnx_only_tflite_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_onnx_only_tflite_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts: ModelFacts) -> None:
     monkeypatch.setattr(child, "run", failing("never asked"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    EXPORTER.prepare(FACTS, [], tmp_path)
-    assert len(list(tmp_path.iterdir())) == 1
+    EXPORTER.prepare(facts, [], tmp_path / "c")
+    assert len(list((tmp_path / "c").iterdir())) == 1
     with pytest.raises(MissingExtra, match="onnx"):
-        EXPORTER.exported(FACTS, "onnx", tmp_path)
+        EXPORTER.exported(facts, "onnx", tmp_path / "c")
 
 
 def test_no_calibration_data_no_int8(digits: Digits) -> None:

@@ -131,7 +131,9 @@ def test_a_shape_that_is_given_closes_them_for_the_source_and_its_variants(tmp_p
     assert facts.inputs[0].shape == (1, 3, 16, 12)
     variant = compare(facts, pictures(1, 3, 16, 12), tmp_path / "c")
     assert variant.inputs[0].shape == (1, 3, 16, 12)
-    assert variant.recipe.steps[0] == {"do": "fix-shapes", "shapes": {"image": [1, 3, 16, 12]}}
+    assert variant.recipe.steps[0] == {
+        "do": "fix-shapes", "shapes": {"image": [1, 3, 16, 12]}, "by": "onnx-shapes/1"
+    }  # fmt: skip
     other = built(registry.inspect(path, shapes={"image": (1, 3, 8, 8)}), tmp_path / "c")
     assert other.inputs[0].shape == (1, 3, 8, 8)
     assert other.recipe.key != variant.recipe.key

@@ -43,7 +43,9 @@ def test_all_shapes_follow_from_those_of_the_inputs(tmp_path: Path) -> None:
     assert [spec.shape for spec in facts.inputs] == [(1, 7), (1, 7)]
     variant = registry.target("tflite").build(facts, Scheme("float32"), None, tmp_path / "c", Reporter())
     assert {spec.shape for spec in (*variant.inputs, *variant.outputs)} == {(1, 7)}
-    assert variant.recipe.steps[0] == {"do": "fix-shapes", "shapes": {"a": [1, 7], "b": [1, 7]}}
+    assert variant.recipe.steps[0] == {
+        "do": "fix-shapes", "shapes": {"a": [1, 7], "b": [1, 7]}, "by": "tflite-shapes/1"
+    }  # fmt: skip
     rng = np.random.default_rng(0)
     data = Dataset({name: rng.normal(size=(3, 1, 7)).astype(np.float32) for name in "ab"})
     named = dict(zip([spec.name for spec in variant.outputs], answers.of_variant(variant, data), strict=True))

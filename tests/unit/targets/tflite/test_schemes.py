@@ -247,7 +247,7 @@ def test_sparse_weights_are_written_out_and_shrink_like_others(tmp_path: Path, p
     assert np.abs(wanted - np.stack(right)).max() < 1e-5
     assert np.abs(wanted - got).max() < 0.06 * np.abs(wanted).max()
     assert variant.int8_share == (0.0 if precision.startswith("float") else 1.0)
-    assert variant.recipe.steps[0] == {"do": "write-out", "what": "sparse weights"}
+    assert variant.recipe.steps[0] == {"do": "write-out", "what": "sparse weights", "by": "tflite-runnable/1"}
 
 
 @pytest.mark.parametrize("precision", ["dynamic", "int8-weights", "int8"])
