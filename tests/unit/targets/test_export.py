@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +74,11 @@ def test_so_are_chosen_shapes_and_a_file_that_is_compared(tmp_path: Path, monkey
     path = tmp_path / "m.onnx"
     monkeypatch.setattr(child, "run", framework(path))
     monkeypatch.setattr(answers, "load", lambda *_: answers.Loaded((), (), ()))
-    for work in (
+    works: tuple[Callable[[ModelFacts], Path], ...] = (
         lambda source: shapes.closed(source, tmp_path / "c"),
         lambda source: opened(source, tmp_path / "c", Reporter()).path,
-    ):
+    )
+    for work in works:
         source = facts(path, "onnx", shapes={"x": [1, 3]})
         path.write_bytes(b"other")
         with pytest.raises(InputError, match=r"m\.onnx: it changed"):
