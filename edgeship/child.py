@@ -8,7 +8,9 @@ Rules this module keeps:
   files, no core dump; it dies with the parent. The parent adds a timeout and ends the child's whole process group.
 * Death by a signal, a hang and a lack of memory are ordinary errors with a cause. What the child prints never reaches
   the user unless it fails, then its last lines do.
-* A step ends with its answer: threads and processes that a user's code or a framework left running end with it.
+* A step ends with its answer: threads and processes that a user's code or a framework left running end with it, those
+  too that left its session.
+* How long a step may take is for the user to set: `EDGESHIP_STEP_LIMIT` in the environment.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import ctypes
 import errno
 import importlib
 import json
+import math
 import os
 import resource
 import signal
@@ -26,21 +29,28 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from edgeship import errors, scratch
 from edgeship.errors import ConversionError, EdgeshipError, InputError, UsageError
 from edgeship.runtime.errors import ProtocolError
 from edgeship.runtime.wire import parse_object
+from edgeship.tomlfile import duration
 
 GIB = 1 << 30
 MAX_RESPONSE = 16 << 20  # bytes of response.json
 WORK = "edgeship-work-"  # how the names of temporary folders begin
 LOG_TAIL = 4096  # bytes of the child's output that an error may quote
 
+#: In the environment: the wall clock of a step, instead of what it has by itself.
+STEP_LIMIT = "EDGESHIP_STEP_LIMIT"
+_MAX_SECONDS = 7 * 24 * 3600.0
+
 _PR_SET_PDEATHSIG = 1
+_DEADLINE = "deadline"  # the file that says what a `Deadline` is for
 
 #: What keeps frameworks quiet, on the processor, and out of the user's home.
 _QUIET = {
@@ -62,6 +72,23 @@ class Limits:
     memory: int = 16 * GIB  # bytes of address space
     file: int = 8 * GIB  # bytes of one written file
     files: int = 512  # open descriptors
+    once: float = 300.0  # seconds of what a step does under a `Deadline`: one answer of a model
+
+
+def asked_for(limits: Limits, environ: Mapping[str, str]) -> Limits:
+    """The limits with the wall clock that the user set, if any; processor time grows and shrinks with it.
+
+    Raises:
+        UsageError: what is set is no time.
+    """
+    if not (text := environ.get(STEP_LIMIT)):
+        return limits
+    try:
+        seconds = duration(1, _MAX_SECONDS).read(text)
+    except ValueError as error:
+        raise UsageError(f"${STEP_LIMIT} {text!r} {error}", hint=f"such as {STEP_LIMIT}=2h, or unset it") from error
+    cpu_seconds = max(1, math.ceil(limits.cpu_seconds * seconds / limits.seconds))
+    return replace(limits, seconds=seconds, cpu_seconds=cpu_seconds, once=seconds)
 
 
 @contextlib.contextmanager
@@ -126,6 +153,7 @@ def _run(
     argv: list[str], step: str, request: Mapping[str, Any], folder: Path, limits: Limits, subject: str,
     failure: type[EdgeshipError],
 ) -> dict[str, Any]:  # fmt: skip
+    limits = asked_for(limits, os.environ)
     (folder / "request.json").write_text(
         json.dumps({"step": step, "limits": asdict(limits), "parent": os.getpid(), "request": dict(request)}),
         encoding="utf-8",
@@ -144,13 +172,31 @@ def _run(
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             raise failure(
-                f"{subject}: {_short(step)} did not end within {limits.seconds:.0f} s and was stopped{_tail(folder)}"
+                f"{subject}: {_short(step)} did not end within {limits.seconds:.0f} s and was stopped{_tail(folder)}",
+                hint=_MORE_TIME,
             ) from None
-        with contextlib.suppress(ProcessLookupError):  # what it started and left behind
-            os.killpg(process.pid, signal.SIGKILL)
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # what it started and left behind
+                os.killpg(process.pid, signal.SIGKILL)
+            _end_strays(folder)
     if code < 0:
-        raise failure(f"{subject}: {_death(-code, _short(step), limits)}{_tail(folder)}", hint=_death_hint(-code))
+        death = _death(-code, _short(step), limits, folder)
+        raise failure(f"{subject}: {death}{_tail(folder)}", hint=_death_hint(-code))
     return _answer(folder, code, _short(step), subject, failure)
+
+
+def _end_strays(folder: Path) -> None:
+    """End what left the child's session (`setsid`): no group knows it, but the TMPDIR that it was given does."""
+    mark = os.fsencode(f"TMPDIR={folder}")
+    for _ in range(3):  # one that forks while it is looked for is found the next time
+        found = False
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended meanwhile, or is somebody else's
+                if mark in (place / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(place.name), signal.SIGKILL)
+                    found = True
+        if not found:
+            return
 
 
 def _answer(folder: Path, code: int, step: str, subject: str, failure: type[EdgeshipError]) -> dict[str, Any]:
@@ -180,7 +226,15 @@ def _short(step: str) -> str:
     return step.removeprefix("edgeship.").removeprefix("targets.")
 
 
-def _death(number: int, step: str, limits: Limits) -> str:
+_MORE_TIME = (
+    f"does anything in it loop for ever? {STEP_LIMIT}=2h in the environment allows more time, {STEP_LIMIT}=5m less"
+)
+
+
+def _death(number: int, step: str, limits: Limits, folder: Path) -> str:
+    if number == signal.SIGALRM and (folder / _DEADLINE).is_file():
+        what = (folder / _DEADLINE).read_text(encoding="utf-8")
+        return f"{step} was stopped: {what}"
     if number == signal.SIGXCPU:
         return f"{step} used more than {limits.cpu_seconds} s of processor time and was stopped"
     try:
@@ -191,6 +245,8 @@ def _death(number: int, step: str, limits: Limits) -> str:
 
 
 def _death_hint(number: int) -> str | None:
+    if number in (signal.SIGALRM, signal.SIGXCPU):
+        return _MORE_TIME
     if number == signal.SIGKILL:
         return "most often the machine ran out of memory: close something, or use fewer or smaller samples"
     if number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL):
@@ -211,6 +267,35 @@ def _tail(folder: Path) -> str:
 
 
 # ── the child's side ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Deadline:
+    """Ends the child where one thing takes longer than `Limits.once`: native code that loops heeds nothing else.
+
+    A context manager, to be entered for each such thing; in a step that runs in no child it does nothing.
+
+    Args:
+        folder: of the step.
+        what: in words, for the error.
+        seconds: instead of `Limits.once`; what the user set goes before both.
+    """
+
+    def __init__(self, folder: Path, what: str, seconds: float | None = None) -> None:
+        self._seconds = 0.0
+        if (order := folder / "request.json").is_file():
+            once = float(json.loads(order.read_text(encoding="utf-8"))["limits"]["once"])
+            self._seconds = once if seconds is None or os.environ.get(STEP_LIMIT) else seconds
+            (folder / _DEADLINE).write_text(f"{what} took more than {self._seconds:.0f} s", encoding="utf-8")
+
+    def __enter__(self) -> None:
+        """The time begins to run."""
+        signal.setitimer(signal.ITIMER_REAL, self._seconds)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """It came in time."""
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 def _limit(limits: Limits, parent: int) -> None:

@@ -1,8 +1,10 @@
 """What the steps of frameworks may use; `edgeship.child` runs them."""
 
-from edgeship.child import GIB, Limits, run, run_script, workspace
+from edgeship.child import GIB, Deadline, Limits, run, run_script, workspace
 
-__all__ = ["CONVERT", "INSPECT", "RUN", "Limits", "run", "run_script", "workspace"]
+__all__ = ["ANSWER", "CONVERT", "INSPECT", "RUN", "Deadline", "Limits", "run", "run_script", "workspace"]
+
+ANSWER = "one answer of the model"  # what a `Deadline` is for
 
 INSPECT = Limits(seconds=120.0, cpu_seconds=120, memory=8 * GIB, file=1 << 26)
 CONVERT = Limits(seconds=1800.0, cpu_seconds=7200, memory=64 * GIB)

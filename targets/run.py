@@ -12,7 +12,7 @@ import numpy as np
 from edgeship.errors import ConversionError
 from edgeship.runtime import engine
 from edgeship.runtime.errors import EngineError
-from edgeship.targets import feed
+from edgeship.targets import child, feed
 from edgeship.targets.base import dequantize_output, quantize_input
 
 #: How ONNX Runtime 1.31 and LiteRT 2.3 say that they do not know an operator.
@@ -30,11 +30,13 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         {"inputs", "outputs": specs of the engine, "notes"}.
     """
     try:
+        deadline = child.Deadline(folder, child.ANSWER)
         model = engine.load(request["format"], request["library"], request["path"], threads=int(request["threads"]))
         try:
-            model.run(*(bytes(spec.nbytes) for spec in model.inputs))
+            with deadline:
+                model.run(*(bytes(spec.nbytes) for spec in model.inputs))
             if request["samples"] is not None:
-                _answer(model, feed.read(request["samples"]), folder)
+                _answer(model, feed.read(request["samples"]), folder, deadline)
             return {
                 "inputs": [spec.encode() for spec in model.inputs],
                 "outputs": [spec.encode() for spec in model.outputs],
@@ -57,7 +59,9 @@ def _hint(said: str) -> str:
     return "try another precision or format; shapes that come about while it runs cannot be served"
 
 
-def _answer(model: engine.Model, data: Mapping[str, feed.Array], folder: Path) -> None:
+def _answer(
+    model: engine.Model, data: Mapping[str, feed.Array], folder: Path, deadline: child.Deadline
+) -> None:  # fmt: skip
     """The first sample is repeated at the end: a model that keeps something of a run answers otherwise then."""
     missing = [spec.name for spec in model.inputs if spec.name not in data]
     if missing:
@@ -71,7 +75,9 @@ def _answer(model: engine.Model, data: Mapping[str, feed.Array], folder: Path) -
 
     def one(index: int) -> list[feed.Array]:
         given = [quantize_input(array[index], spec) for array, spec in zip(arrays, model.inputs, strict=True)]
-        return [dequantize_output(raw, spec) for raw, spec in zip(model.run(*given), model.outputs, strict=True)]
+        with deadline:
+            answers = model.run(*given)
+        return [dequantize_output(raw, spec) for raw, spec in zip(answers, model.outputs, strict=True)]
 
     for index in range(count):
         for array, values in zip(out, one(index), strict=True):

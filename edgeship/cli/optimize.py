@@ -108,7 +108,9 @@ def optimize(
         for doubt in dataset.doubts(calibration, judged):
             out.say(doubt)
     save.check_folder(folder)
-    request = _request(project, source, chosen, calibration, judged, budget, Wish(formats, precisions, prunes), metric)
+    with out.reporter() as reporter:
+        wish = Wish(formats, precisions, prunes)
+        request = _request(project, source, chosen, calibration, judged, budget, wish, metric, reporter)
     found = _search(out, request, jobs, project, known)
     saved = save.write(found, folder)
     _show(out, found, saved)
@@ -187,7 +189,7 @@ def _data(
 
 def _request(
     project: Project | None, source: ModelFacts, chosen: Any, calibration: Dataset | None, judged: Dataset,
-    budget: Budget, wish: Wish, metric: str | None,
+    budget: Budget, wish: Wish, metric: str | None, reporter: Reporter,
 ) -> Request:  # fmt: skip
     import platformdirs
 
@@ -195,7 +197,7 @@ def _request(
     from edgeship.optimize.search.run import Request
 
     wanted = metric or (project.data.metric if project else None)
-    metrics.check_early(wanted, judged.labels, judged.targets, source.outputs)
+    metrics.check_early(wanted, judged.labels, judged.targets, source.outputs, reporter)
 
     cache = platformdirs.user_cache_path("edgeship") / "variants" if project is None else project.state / "variants"
     return Request(
@@ -226,6 +228,7 @@ def _search(
 ) -> Found:  # fmt: skip
     import sys
 
+    from edgeship.cli.patience import Patient
     from edgeship.cli.search_screen import LiveTable
     from edgeship.cli.terminal import Terminal
     from edgeship.errors import Interrupted
@@ -234,7 +237,7 @@ def _search(
 
     screen = Terminal(sys.stderr)
     table = screen.interactive and not out.json
-    shown: Any = LiveTable(screen, workers(jobs)) if table else out.reporter()
+    shown = Patient(LiveTable(screen, workers(jobs))) if table else out.reporter()
     try:
         with shown as reporter, processes(jobs) as pool, _stopwatch(request, project, device, reporter) as stopwatch:
             return Search(request, pool, stopwatch, reporter).run()

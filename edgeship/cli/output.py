@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeship.cli import State
+from edgeship.cli.patience import Patient
 from edgeship.cli.progress import JsonReporter, ProgressReporter
 from edgeship.cli.terminal import Painted, Terminal
 from edgeship.errors import EdgeshipError, UsageError
@@ -84,9 +85,9 @@ class Output:
         if not self.json:
             Terminal(sys.stderr).write(Painted(text, colour) if colour else text, "\n")
 
-    def reporter(self) -> ProgressReporter | JsonReporter:
+    def reporter(self) -> Patient:
         """How the core tells of progress; use it as a context manager. Lines or JSON events on standard error."""
-        return JsonReporter(sys.stderr) if self.json else ProgressReporter(Terminal(sys.stderr))
+        return Patient(JsonReporter(sys.stderr) if self.json else ProgressReporter(Terminal(sys.stderr)))
 
     def confirm(self, question: str, *, yes: bool, option: str = "--yes") -> None:
         """Ask, unless `yes`; `option` is what a script gives instead.

@@ -96,7 +96,11 @@ def _read(
     path: Path, specs: Sequence[TensorSpec], preparation: Preparation, known: Known, reporter: Reporter
 ) -> Dataset:  # fmt: skip
     if function.is_function(path):
-        return function.read(path, specs)
+        step = Step("read", str(path))  # it is the user's own code: it may take long, or never end
+        reporter.started(step)
+        made = function.read(path, specs)
+        reporter.finished(step, wording.counted(len(made), "sample"))
+        return made
     if path.is_dir():
         return _of_files(path, listing.of_folder(path, known), specs, preparation, reporter)
     if path.suffix.lower() != ".csv":

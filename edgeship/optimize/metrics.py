@@ -20,6 +20,7 @@ from edgeship.optimize import own
 from edgeship.optimize.agreement import agreeing, is_scores, states
 from edgeship.optimize.answers import Answers
 from edgeship.optimize.drops import F1, BoolArray, Comparison, Double, Indices, Means, Pooled, RightWrong
+from edgeship.reporter import Reporter, Step
 from edgeship.runtime.manifest import TensorSpec
 
 TOP1, AGREEMENT = "top1", "agreement"
@@ -78,7 +79,8 @@ def check_data(metric: str, labels: NDArray[np.int32] | None, targets: FloatArra
 
 
 def check_early(
-    metric: str | None, labels: NDArray[np.int32] | None, targets: FloatArray | None, outputs: Sequence[TensorSpec]
+    metric: str | None, labels: NDArray[np.int32] | None, targets: FloatArray | None, outputs: Sequence[TensorSpec],
+    reporter: Reporter,
 ) -> None:  # fmt: skip
     """Refuse what can be refused before anything is built: what `compare` would find at the end of long work.
 
@@ -87,6 +89,7 @@ def check_early(
         labels: of the evaluation data.
         targets: likewise.
         outputs: of the source model, where they are known; labels are compared with the first.
+        reporter: is told of the import of a function of one's own, which is the user's code.
 
     Raises:
         UsageError: unknown, the data lacks what it needs, or a function of one's own cannot be called.
@@ -95,10 +98,28 @@ def check_early(
     if metric is not None:
         check_data(metric, labels, targets)
         if own.is_own(metric):
-            own.check(metric)
+            step = Step("metric", own.short(metric))
+            reporter.started(step)
+            reporter.finished(step, f"{own.short(metric)} takes {', '.join(own.check(metric))}")
     ranked = metric is None or needs_labels(metric)
     if ranked and labels is not None and outputs and is_scores(outputs[0]):
         check_labels(labels, outputs[0])
+
+
+def rehearse(metric: str, answers: Answers) -> None:
+    """Try a metric on the source's answers alone, where only a try can show that it works: one of the user's own.
+
+    Args:
+        metric: its name.
+        answers: of the source, as both models'.
+
+    Raises:
+        As `compare`.
+    """
+    if own.is_own(metric):
+        own.rehearse(metric, answers)
+    elif answers.targets is not None and metric in ("mae", "rmse", "cosine"):
+        _matching(answers.targets, answers.expected[0])
 
 
 def compare(metric: str, answers: Answers) -> Comparison:

@@ -7,10 +7,11 @@ to know how sure a drop is.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,11 @@ from edgeship.optimize.drops import Comparison, Double, Drop, Indices, Means, at
 #: Resamples of a metric that gives one number: each costs two calls.
 RESAMPLES = 200
 
-LIMITS = Limits(seconds=3600.0, cpu_seconds=7200, memory=64 * GIB, file=8 * GIB, files=4096)
+#: `once` is of the first call, with the source's answers: later ones are held to how long that one took.
+LIMITS = Limits(seconds=3600.0, cpu_seconds=7200, memory=64 * GIB, file=8 * GIB, files=4096, once=600.0)
+
+#: Of importing its module; frameworks take half a minute.
+FINDING = replace(LIMITS, seconds=300.0)
 
 _NAME = re.compile(r"(?:(.*)/)?([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
@@ -63,18 +68,22 @@ class Numbers:
         return None
 
 
-def check(metric: str) -> None:
+def check(metric: str) -> tuple[str, ...]:
     """Find the function and read its parameters, in a child process; it is not called.
+
+    Returns:
+        What it takes.
 
     Raises:
         UsageError: no such module or function, or it takes other arguments.
         InputError: importing it raised, crashed or did not end.
     """
     with child.workspace() as work:
-        child.run(
-            "edgeship.optimize.finding", _where(metric), work, limits=LIMITS, subject=f"the metric {short(metric)}",
+        found = child.run(
+            "edgeship.optimize.finding", _where(metric), work, limits=FINDING, subject=f"the metric {short(metric)}",
             failure=InputError,
         )  # fmt: skip
+    return tuple(map(str, found["parameters"]))
 
 
 def _where(metric: str) -> dict[str, Any]:
@@ -87,6 +96,24 @@ def _where(metric: str) -> dict[str, Any]:
         "folder": str(home.resolve()), "path": [entry or str(Path.cwd()) for entry in sys.path],
         "cwd": str(Path.cwd()), "module": found[2], "function": found[3],
     }  # fmt: skip
+
+
+def rehearse(metric: str, answers: Answers) -> None:
+    """Call the function once, with the source's answers, before anything is built that it is to judge.
+
+    Args:
+        metric: as `compare`.
+        answers: of the source; those of a variant are not looked at.
+
+    Raises:
+        As `compare`.
+    """
+    with child.workspace() as work:
+        request = _where(metric) | _written(answers, [np.arange(len(answers))], work)
+        child.run(
+            "edgeship.optimize.rehearsal", request, work, limits=LIMITS, subject=f"the metric {short(metric)}",
+            failure=InputError,
+        )  # fmt: skip
 
 
 def compare(metric: str, answers: Answers) -> Comparison:
@@ -103,18 +130,7 @@ def compare(metric: str, answers: Answers) -> Comparison:
     """
     subsets = [np.arange(len(answers)), *(np.flatnonzero(mask) for mask in answers.slices.values() if mask.any())]
     with child.workspace() as work:
-        request = _where(metric) | {
-            "resamples": RESAMPLES, "outputs": [spec.name for spec in answers.outputs], "inputs": list(answers.inputs),
-            "labels": answers.labels is not None, "targets": answers.targets is not None, "subsets": len(subsets),
-        }  # fmt: skip
-        arrays: dict[str, NDArray[Any]] = {f"expected{i}": array for i, array in enumerate(answers.expected)}
-        arrays |= {f"given{i}": array for i, array in enumerate(answers.given)}
-        arrays |= {f"input{i}": array for i, array in enumerate(answers.inputs.values())}
-        arrays |= {f"subset{i}": array for i, array in enumerate(subsets)}
-        arrays |= {} if answers.labels is None else {"labels": answers.labels}
-        arrays |= {} if answers.targets is None else {"targets": answers.targets}
-        for name, array in arrays.items():
-            np.save(work / f"{name}.npy", array, allow_pickle=False)
+        request = _where(metric) | _written(answers, subsets, work)
         response = child.run(
             "edgeship.optimize.scoring", request, work, limits=LIMITS, subject=f"the metric {short(metric)}",
             failure=InputError,
@@ -124,3 +140,20 @@ def compare(metric: str, answers: Answers) -> Comparison:
             return Means(before, after)
         taken = [np.load(work / f"values{i}.npy", allow_pickle=False) for i in range(len(subsets))]
         return Numbers({at.tobytes(): values for at, values in zip(subsets, taken, strict=True)})
+
+
+def _written(answers: Answers, subsets: Sequence[Indices], work: Path) -> dict[str, Any]:
+    """Write the arrays to where the step finds them; what it is told of them."""
+    arrays: dict[str, NDArray[Any]] = {f"expected{i}": array for i, array in enumerate(answers.expected)}
+    arrays |= {f"given{i}": array for i, array in enumerate(answers.given)}
+    arrays |= {f"input{i}": array for i, array in enumerate(answers.inputs.values())}
+    arrays |= {f"subset{i}": array for i, array in enumerate(subsets)}
+    arrays |= {} if answers.labels is None else {"labels": answers.labels}
+    arrays |= {} if answers.targets is None else {"targets": answers.targets}
+    for name, array in arrays.items():
+        np.save(work / f"{name}.npy", array, allow_pickle=False)
+    return {
+        "resamples": RESAMPLES, "outputs": [spec.name for spec in answers.outputs], "inputs": list(answers.inputs),
+        "labels": answers.labels is not None, "targets": answers.targets is not None, "subsets": len(subsets),
+        "seconds": child.asked_for(LIMITS, os.environ).seconds,
+    }  # fmt: skip

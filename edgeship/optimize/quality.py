@@ -141,6 +141,29 @@ def check(
     return gated(verdict, numeric.judge_run(start, variant, evaluation, exact, given, reporter, threads=threads))
 
 
+def rehearse(facts: ModelFacts, variant: Variant, evaluation: Dataset, metric: str | None, reporter: Reporter) -> None:
+    """What `check` would find whatever the variant answers: the source's own answers, and the metric on them.
+
+    Args:
+        facts: the source model.
+        variant: any of it: its outputs are those that the metric will see.
+        evaluation: as `check`.
+        metric: likewise.
+        reporter: likewise.
+
+    Raises:
+        As `check`.
+    """
+    metric = metric or metrics.default(evaluation.labels, evaluation.targets)
+    metrics.check_data(metric, evaluation.labels, evaluation.targets)
+    expected = registry.source_answers(facts, variant, evaluation, reporter)
+    check_source(str(facts.path), variant.outputs, expected)
+    alike = Answers(
+        expected, expected, variant.outputs, evaluation.labels, evaluation.targets, evaluation.slices, evaluation.inputs
+    )
+    metrics.rehearse(metric, alike)
+
+
 def check_source(path: str, outputs: Sequence[TensorSpec], expected: Sequence[FloatArray]) -> None:
     """Refuse a source that answers NaN on most samples: no variant can be judged by it. Raises InputError."""
     for spec, array in zip(outputs, expected, strict=True):

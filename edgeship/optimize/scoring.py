@@ -6,13 +6,16 @@ import importlib
 import inspect
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeship import child
 from edgeship.errors import InputError, UsageError
 from edgeship.optimize.drops import Double, Indices, draws
 
@@ -24,6 +27,9 @@ HINT = (
     "one number; 1 is perfect"
 )
 
+#: A call with a variant's answers may take so many times as long as the first, with the source's; never fewer seconds.
+SLOWER, SHORTEST = 20, 60.0
+
 Function = Callable[..., object]
 
 
@@ -32,19 +38,20 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Args:
         request: "folder" to look for the module in, "path": the parent's `sys.path`, "cwd", "module", "function",
-            "outputs", "inputs": names; "labels", "targets": whether there are any; "subsets": how many; "resamples".
+            "outputs", "inputs": names; "labels", "targets": whether there are any; "subsets": how many; "resamples";
+            "seconds": that all of it may take.
         folder: holds expected<i>.npy, given<i>.npy, input<i>.npy, labels.npy, targets.npy, subset<i>.npy; gets
             scores.npy, float64 [2, n], or values<i>.npy, float64 [1 + resamples, 2], for each subset.
 
     Returns:
         {"kind": "scores" or "numbers"}.
     """
-    sys.path[:] = [request["folder"], *request["path"], *sys.path]
-    os.chdir(request["cwd"])
-    function = find(request["module"], request["function"])
-    have = _Arguments(request, folder, asked_for(function))
+    first = First.call(request, folder)
+    function, have, before = first.function, first.arguments, first.scores
     everything = have.subset(0)
-    before, after = (scores_of(_called(function, have.of(model, everything)), len(everything)) for model in (0, 1))
+    deadline = child.Deadline(folder, "a call with the variant's answers", max(SHORTEST, SLOWER * first.seconds))
+    with deadline:
+        after = scores_of(_called(function, have.of(1, everything)), len(everything))
     if before.ndim != after.ndim:
         raise InputError("it gave one number for one model and an array for the other", hint=HINT)
     if before.ndim:
@@ -52,7 +59,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         return {"kind": "scores"}
     for number in range(request["subsets"]):
         at = have.subset(number)
-        pairs = [[_value(function, have.of(model, drawn)) for model in (0, 1)] for drawn in
+        pairs = [[_value(function, have.of(model, drawn), deadline) for model in (0, 1)] for drawn in
                  [at, *draws(at, request["resamples"])]]  # fmt: skip
         if not np.isfinite(pairs[0]).all():
             raise InputError(f"it has no value on slice {number} ({len(at)} samples)", hint="score it with 0")
@@ -60,13 +67,55 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {"kind": "numbers"}
 
 
-class _Arguments:
+@dataclass(frozen=True)
+class First:
+    """The first call of the function, with the source's answers to all samples."""
+
+    function: Function
+    arguments: Arguments
+    scores: Double
+    seconds: float  # that it took
+
+    @classmethod
+    def call(cls, request: Mapping[str, Any], folder: Path) -> First:
+        """Find the function and call it.
+
+        Args:
+            request: as `perform`.
+            folder: likewise.
+
+        Raises:
+            UsageError: no such module or function, or it takes other arguments.
+            InputError: it raised, gave something else than scores, or is too slow to be called as often as it has to.
+        """
+        sys.path[:] = [request["folder"], *request["path"], *sys.path]
+        os.chdir(request["cwd"])
+        function = find(request["module"], request["function"])
+        have = Arguments(request, folder, asked_for(function))
+        everything = have.subset(0)
+        begun = time.monotonic()
+        with child.Deadline(folder, "its first call, with the source's answers,"):
+            scores = scores_of(_called(function, have.of(0, everything)), len(everything))
+        seconds = time.monotonic() - begun
+        calls = 2 * (1 + request["resamples"]) * request["subsets"] if scores.ndim == 0 else 2
+        if calls * seconds > request["seconds"]:
+            raise InputError(
+                f"a call takes {seconds:.1f} s, and {calls} calls are needed to know how sure one number is: more than "
+                f"its limit of {request['seconds']:.0f} s",
+                hint=f"return one score a sample (2 calls do then), give fewer samples, or set {child.STEP_LIMIT}=5h "
+                "in the environment",
+            )
+        return cls(function, have, scores, seconds)
+
+
+class Arguments:
     """What a call gets: the arrays that the function asks for, at some positions."""
 
     def __init__(self, request: Mapping[str, Any], folder: Path, wanted: tuple[str, ...]) -> None:
         self._request, self._folder, self._wanted = request, folder, wanted
 
     def subset(self, number: int) -> Indices:
+        """The positions of a part of the samples; 0 is all of them."""
         return np.asarray(self._load(f"subset{number}"), dtype=np.intp)
 
     def of(self, model: int, at: Indices) -> dict[str, Any]:
@@ -147,10 +196,11 @@ def _called(function: Function, arguments: Mapping[str, Any]) -> object:
         ) from error
 
 
-def _value(function: Function, arguments: Mapping[str, Any]) -> float:
+def _value(function: Function, arguments: Mapping[str, Any], deadline: child.Deadline) -> float:
     """One number, NaN where it has none: a draw without positives has no recall."""
     try:
-        return float(function(**arguments))  # type: ignore[arg-type]  # a user's function
+        with deadline:
+            return float(function(**arguments))  # type: ignore[arg-type]  # a user's function
     except (Exception, SystemExit):  # noqa: BLE001 - the user's; it has shown on all samples that it works
         return float("nan")
 

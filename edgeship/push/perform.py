@@ -75,7 +75,9 @@ class Performer:
         """
         calibration, evaluation = self._data(plan)
         if not self._options.skip_check:
-            metrics.check_early(self._project.data.metric, evaluation.labels, evaluation.targets, plan.source.outputs)
+            metrics.check_early(
+                self._project.data.metric, evaluation.labels, evaluation.targets, plan.source.outputs, self._reporter
+            )  # fmt: skip
         self._prepare(plan, evaluation)
         made: dict[str, tuple[Variant, Verdict | None]] = {}
         for build in plan.builds:  # two builds of one name differ in threads alone

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgeship.errors import ConversionError, InputError
-from edgeship.targets import feed
+from edgeship.targets import child, feed
 from edgeship.targets.keras.inspect import plain_name
 from edgeship.targets.onnx import exported
 
@@ -57,7 +57,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         except Exception as error:  # noqa: BLE001 - a converter may raise anything; the other format may work
             formats[name] = short_reason(error)
     for index, files in enumerate(request["answers"]):
-        _answer(model, names, feed.read(files), folder / f"answer{index}")
+        _answer(model, names, feed.read(files), folder / f"answer{index}", child.Deadline(folder, child.ANSWER))
     return {
         "formats": formats,
         "outputs": [{"name": name, "shape": [int(d) for d in shape]} for name, shape in outputs],
@@ -161,7 +161,9 @@ def _to_onnx(model: Any, names: list[str], folder: Path) -> None:
     exported.write(proto, names, folder / "float.onnx")
 
 
-def _answer(model: Any, names: list[str], data: dict[str, feed.Array], stem: Path) -> None:
+def _answer(
+    model: Any, names: list[str], data: dict[str, feed.Array], stem: Path, deadline: child.Deadline
+) -> None:  # fmt: skip
     """Answers of the model as it is, float32 [n, 1, …] an output, as `<stem>_<j>.npy`."""
     import keras
 
@@ -170,7 +172,8 @@ def _answer(model: Any, names: list[str], data: dict[str, feed.Array], stem: Pat
     parts: list[list[Any]] = []
     for start in range(0, len(arrays[0]), step):
         chunk = [np.asarray(array[start : start + step, 0]) for array in arrays]
-        flat = keras.tree.flatten(model(_structured(model, chunk), training=False))
+        with deadline:
+            flat = keras.tree.flatten(model(_structured(model, chunk), training=False))
         parts.append([np.asarray(keras.ops.convert_to_numpy(tensor), dtype=np.float32) for tensor in flat])
     for index, pieces in enumerate(zip(*parts, strict=True)):
         np.save(f"{stem}_{index}.npy", np.concatenate(pieces)[:, None], allow_pickle=False)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from edgeship.errors import ConversionError
+from edgeship.targets import child
 from edgeship.targets.onnx import branches, fold
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.inspect import DTYPES, describe, opset_of, read
@@ -200,7 +201,8 @@ def _tell_truth(model: Any, folder: Path) -> list[list[int]]:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         zeros = {v.name: _zeros(v) for v in g.inputs(model.graph)}
         names = [value.name for value in session.get_outputs()]
-        arrays = dict(zip(names, session.run(names, zeros), strict=True))
+        with child.Deadline(folder, child.ANSWER):
+            arrays = dict(zip(names, session.run(names, zeros), strict=True))
     except Exception as error:  # noqa: BLE001 - what does not run is refused by the engine, with its reason
         print(f"a run on zeros: {error}")  # noqa: T201 - the child's log
         return []

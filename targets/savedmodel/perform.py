@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgeship.errors import ConversionError, InputError
-from edgeship.targets import feed
+from edgeship.targets import child, feed
 from edgeship.targets.keras.inspect import plain_name
 from edgeship.targets.keras.perform import BATCH, OPSET, short_reason
 from edgeship.targets.onnx import exported
@@ -40,7 +40,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         except Exception as error:  # noqa: BLE001 - a converter may raise anything; the other format may work
             formats[name] = short_reason(error)
     for index, files in enumerate(request["answers"]):
-        _answer(signature, feed.read(files), folder / f"answer{index}")
+        _answer(signature, feed.read(files), folder / f"answer{index}", child.Deadline(folder, child.ANSWER))
     return {"formats": formats, "outputs": signature.outputs}
 
 
@@ -135,7 +135,9 @@ def _to_onnx(signature: _Signature, folder: Path) -> None:
     exported.write(proto, [spec.name for spec in signature.specs], folder / "float.onnx")
 
 
-def _answer(signature: _Signature, data: Mapping[str, feed.Array], stem: Path) -> None:
+def _answer(
+    signature: _Signature, data: Mapping[str, feed.Array], stem: Path, deadline: child.Deadline
+) -> None:  # fmt: skip
     """Answers float32 [n, 1, …] an output, as `<stem>_<j>.npy`: many at a time where every output has the batch too."""
     import tensorflow as tf
 
@@ -148,8 +150,9 @@ def _answer(signature: _Signature, data: Mapping[str, feed.Array], stem: Path) -
             tf.constant(np.asarray(a[start : start + step, 0] if batched else a[start]), spec.dtype)
             for a, spec in zip(arrays, signature.specs, strict=True)
         ]
-        named = function(*chunk)
-        values = [np.asarray(named[out["name"]], dtype=np.float32) for out in signature.outputs]
+        with deadline:
+            named = function(*chunk)
+            values = [np.asarray(named[out["name"]], dtype=np.float32) for out in signature.outputs]
         if batched and any(len(value) != len(chunk[0]) for value in values):
             raise ConversionError(
                 "it answers a batch of samples with another number of answers",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeship.errors import ConversionError, InputError
-from edgeship.targets import feed
+from edgeship.targets import child, feed
 from edgeship.targets.keras.inspect import plain_name
 from edgeship.targets.torch import archive, inspect
 
@@ -50,7 +50,8 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     outputs = [{"name": name, "shape": spec["shape"]} for name, spec in zip(names, facts["outputs"], strict=True)]
     with torch.no_grad():
         for index, files in enumerate(request["answers"]):
-            _answer(module, facts, outputs, feed.read(files), folder / f"answer{index}")
+            deadline = child.Deadline(folder, child.ANSWER)
+            _answer(module, facts, outputs, feed.read(files), folder / f"answer{index}", deadline)
     return {"formats": formats, "outputs": outputs}
 
 
@@ -65,8 +66,9 @@ def _to_onnx(loaded: Any, inputs: list[Mapping[str, Any]], names: list[str], res
 
 
 def _answer(
-    module: Any, facts: Mapping[str, Any], outputs: list[dict[str, Any]], data: Mapping[str, feed.Array], stem: Path
-) -> None:
+    module: Any, facts: Mapping[str, Any], outputs: list[dict[str, Any]], data: Mapping[str, feed.Array], stem: Path,
+    deadline: child.Deadline,
+) -> None:  # fmt: skip
     """Answers float32 [n, 1, …] an output, as `<stem>_<j>.npy`: many at a time where the batch is open."""
     import torch
 
@@ -76,7 +78,8 @@ def _answer(
     parts: list[list[Any]] = []
     for start in range(0, len(arrays[0]), step):
         chunk = [a[start : start + step, 0] if batched else a[start] for a in arrays]
-        flat = _flat(module(*(torch.from_numpy(np.ascontiguousarray(values)) for values in chunk)))
+        with deadline:
+            flat = _flat(module(*(torch.from_numpy(np.ascontiguousarray(values)) for values in chunk)))
         if batched and any(len(value) != len(chunk[0]) for value in flat):
             raise ConversionError(
                 "it answers a batch of samples with another number of answers",

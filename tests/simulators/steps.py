@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeship import child
 from edgeship.errors import ConversionError, InputError, UsageError
 
 
@@ -40,6 +41,14 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         return {name: resource.getrlimit(getattr(resource, name))[0] for name in names}
     elif do == "leave":
         return {"pid": _left_running(request["what"])}
+    elif do == "late":
+        deadline = child.Deadline(folder, "a nap", request.get("seconds"))
+        with deadline:
+            pass
+        time.sleep(0.4)  # what is not under the deadline may take longer
+        with deadline:
+            time.sleep(float(request["sleeps"]))
+        return {}
     elif do == "nan":
         return {"value": float("nan")}
     signal.pause()
@@ -60,8 +69,9 @@ def _end(do: str, request: Mapping[str, Any], folder: Path) -> None:
 
 
 def _left_running(what: str) -> int:
-    """The process that runs on for ten minutes: one of its own, or this one for the sake of a thread."""
-    if what == "process":
-        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid
+    """What runs on for ten minutes: a process, perhaps in a session of its own, or this one for a thread's sake."""
+    if what != "thread":
+        argv = [sys.executable, "-c", "import time; time.sleep(600)"]
+        return subprocess.Popen(argv, start_new_session=what == "session").pid
     threading.Thread(target=time.sleep, args=(600,)).start()
     return os.getpid()

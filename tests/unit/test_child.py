@@ -155,7 +155,7 @@ def test_a_forged_answer_is_no_answer(tmp_path: Path, answer: bytes) -> None:
         run(tmp_path, do="exit")
 
 
-@pytest.mark.parametrize("what", ["process", "thread"])
+@pytest.mark.parametrize("what", ["process", "session", "thread"])
 def test_what_a_step_leaves_running_ends_with_its_answer(tmp_path: Path, what: str) -> None:
     result = run(tmp_path, do="leave", what=what)
     for _ in range(500):  # its parent is gone: init reaps it, in its own time
@@ -170,6 +170,65 @@ def _state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "Z"
+
+
+def test_what_left_the_session_of_a_step_that_hangs_ends_too(tmp_path: Path) -> None:
+    code = "import subprocess, sys, time; p = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+    (tmp_path / "script.py").write_text(f"{code}open('pid', 'w').write(str(p.pid)); time.sleep(600)")
+    with pytest.raises(ConversionError, match="did not end within 2 s"):
+        child.run_script(
+            Path(sys.executable), tmp_path / "script.py", {}, tmp_path, limits=replace(QUICK, seconds=2.0), subject="x"
+        )
+    pid = int((tmp_path / "pid").read_text())
+    for _ in range(500):
+        if _state(pid) == "Z":
+            return
+        time.sleep(0.01)
+    pytest.fail(f"process {pid} runs on")
+
+
+def test_the_user_may_set_how_long_a_step_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGESHIP_STEP_LIMIT", "1s")
+    with pytest.raises(ConversionError, match="did not end within 1 s") as caught:
+        run(tmp_path, do="hang")
+    assert "EDGESHIP_STEP_LIMIT=2h in the environment allows more time" in str(caught.value.hint)
+    given = child.Limits(seconds=600.0, cpu_seconds=1200, once=300.0)
+    assert child.asked_for(given, {}) == given
+    assert child.asked_for(given, {"EDGESHIP_STEP_LIMIT": ""}) == given
+    assert child.asked_for(given, {"EDGESHIP_STEP_LIMIT": "2h"}) == replace(
+        given, seconds=7200.0, cpu_seconds=14400, once=7200.0
+    )
+    assert child.asked_for(given, {"EDGESHIP_STEP_LIMIT": "1m"}).cpu_seconds == 120
+
+
+@pytest.mark.parametrize("text", ["10", "soon", "0s", "9000h"])
+def test_a_limit_that_is_no_time_is_a_matter_of_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("EDGESHIP_STEP_LIMIT", text)
+    with pytest.raises(UsageError, match=rf"\$EDGESHIP_STEP_LIMIT '{text}' must be ") as caught:
+        run(tmp_path, do="answer", value=1)
+    assert caught.value.hint == "such as EDGESHIP_STEP_LIMIT=2h, or unset it"
+
+
+def test_one_thing_that_takes_too_long_ends_the_step_with_its_name(tmp_path: Path) -> None:
+    limits = replace(QUICK, once=0.3)
+    assert run(tmp_path, limits, do="late", sleeps=0.0) == {}
+    with pytest.raises(ConversionError, match=r"steps was stopped: a nap took more than 0 s") as caught:
+        run(tmp_path, limits, do="late", sleeps=30.0)
+    assert "EDGESHIP_STEP_LIMIT" in str(caught.value.hint)
+    with pytest.raises(ConversionError, match="a nap took more than 1 s"):
+        run(tmp_path, QUICK, do="late", sleeps=30.0, seconds=0.6)
+
+
+def test_what_the_user_set_goes_before_the_time_of_one_thing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGESHIP_STEP_LIMIT", "30s")
+    assert run(tmp_path, replace(QUICK, once=0.1), do="late", sleeps=0.3, seconds=0.1) == {}
+
+
+def test_in_no_child_a_deadline_does_nothing(tmp_path: Path) -> None:
+    with child.Deadline(tmp_path, "a nap", 0.01):
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "GeneratorExit"])

@@ -7,7 +7,7 @@ was interrupted goes on where it was.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from edgeship.optimize.board import Trial
 from edgeship.optimize.prune.make import prune
 from edgeship.optimize.prune.plan import Plan
 from edgeship.optimize.quality import Verdict
-from edgeship.optimize.search import halving, mixed, pick, store
+from edgeship.optimize.search import begin, halving, mixed, pick, store
 from edgeship.optimize.search.candidate import Candidate, Refusal, Wish, first, preferred_formats
 from edgeship.optimize.search.evaluate import SEED, Job, Limits, Outcome, work
 from edgeship.optimize.search.latency import Stopwatch
@@ -35,6 +35,7 @@ from edgeship.reporter import Reporter, Step
 from edgeship.targets import registry, routes
 from edgeship.targets.scheme import Scheme
 
+BEGIN = "convert"  # the step that makes what candidates of a format start from
 STEP = "try"  # the step of a candidate, for reporters that draw a table
 ROUND = "round"  # that of all candidates of a round
 
@@ -118,7 +119,7 @@ class Search:
         self._prune()
         self._store()
         sizes = halving.rounds(len(request.evaluation))
-        alive = self._uncalibrated(list(candidates))
+        alive = self._begin(self._uncalibrated(list(candidates)), sizes[0])
         for number, size in enumerate(sizes):
             if not alive:
                 break
@@ -198,29 +199,52 @@ class Search:
                 self._gone[candidate] = "it needs calibration data, and there is none"
         return [c for c in candidates if c not in self._gone]
 
+    def _begin(self, candidates: Sequence[Candidate], samples: int) -> list[Candidate]:
+        """What the candidates of a format start from, made once; those go on whose start was made."""
+        groups = {group.start: group for group in begin.groups(candidates, self._request.source)}
+        alive: set[Candidate] = set()
+        for outcome in self._outcomes(begin.perform, BEGIN, list(groups), samples):
+            group, step = groups[outcome.candidate], Step(BEGIN, outcome.candidate.name)
+            if outcome.error is None:
+                alive.update(group.members)
+                self._reporter.finished(step, "", {"seconds": outcome.seconds})
+                continue
+            self._last |= {member: replace(outcome, candidate=member) for member in group.members}
+            self._gone |= dict.fromkeys(group.members, outcome.error)
+            spared = wording.counted(len(group.members), "candidate")
+            said = f"{outcome.error.splitlines()[0]}   so none of {spared} is tried"
+            self._reporter.finished(step, said, {"seconds": outcome.seconds, "passed": False})
+        return [candidate for candidate in candidates if candidate in alive]
+
     def _judge(self, candidates: Sequence[Candidate], samples: int, step: Step | None = None) -> list[Outcome]:
         """Build and judge on so many samples; in the order of the candidates. `step` is told how many are done."""
-        jobs: dict[Future[Outcome], Candidate] = {}
+        for done, outcome in enumerate(self._outcomes(work, STEP, candidates, samples), 1):
+            self._last[outcome.candidate] = outcome
+            self._say(outcome)
+            if step is not None:
+                self._reporter.progress(step, done, len(candidates))
+        return [self._last[candidate] for candidate in candidates]
+
+    def _outcomes(
+        self, perform: Callable[[Job], Outcome], name: str, candidates: Sequence[Candidate], samples: int
+    ) -> Iterator[Outcome]:  # fmt: skip
+        """What became of a job for each candidate, as they come; reporters are told that the step `name` begins."""
+        jobs: list[Future[Outcome]] = []
         for candidate in candidates:
             job = Job(
                 self._request.source, self._starts[candidate.pruned], candidate, self._calibration, self._evaluation,
                 samples, self._request.limits, self._request.folder, self._request.metric, self._request.labels,
                 runtime=self._request.profile.build.runtime[candidate.format],
             )  # fmt: skip
-            self._reporter.started(Step(STEP, candidate.name))
-            jobs[self._executor.submit(work, job)] = candidate
+            self._reporter.started(Step(name, candidate.name))
+            jobs.append(self._executor.submit(perform, job))
         try:
-            for done, future in enumerate(as_completed(jobs), 1):
-                outcome = future.result()
-                self._last[outcome.candidate] = outcome
-                self._say(outcome)
-                if step is not None:
-                    self._reporter.progress(step, done, len(jobs))
+            for future in as_completed(jobs):
+                yield future.result()
         except BaseException:
             for future in jobs:
                 future.cancel()
             raise
-        return [self._last[candidate] for candidate in candidates]
 
     def _say(self, outcome: Outcome) -> None:
         name = outcome.candidate.name

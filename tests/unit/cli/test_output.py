@@ -76,8 +76,8 @@ def test_messages_go_to_standard_error_and_not_into_json(capsys: Capture) -> Non
 
 
 def test_the_reporter_fits_the_mode() -> None:
-    assert isinstance(Output(State()).reporter(), ProgressReporter)
-    assert isinstance(Output(State(json=True)).reporter(), JsonReporter)
+    assert isinstance(Output(State()).reporter().shown, ProgressReporter)
+    assert isinstance(Output(State(json=True)).reporter().shown, JsonReporter)
 
 
 @pytest.mark.parametrize("state", [State(), State(json=True)])

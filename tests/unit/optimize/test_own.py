@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeship import child
 from edgeship.errors import InputError, UsageError
-from edgeship.optimize import own, quality
+from edgeship.optimize import own, quality, scoring
 from edgeship.optimize.answers import Answers
 from edgeship.optimize.drops import Means
 from edgeship.runtime.manifest import TensorSpec
@@ -118,6 +119,75 @@ def test_a_function_that_cannot_be_called_is_said_to_be_so(folder: Path, body: s
 def test_a_module_that_is_not_there_is_named(folder: Path) -> None:
     with pytest.raises(UsageError, match="no module 'nowhere_at_all'"):
         own.compare(f"{folder}/nowhere_at_all:score", answers())
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "words"),
+    [
+        ("r_raises", "def score(answers):\n    return 1 / 0", r"it raised ZeroDivisionError: .* \(r_raises.py, line 3"),
+        ("r_long", "def score(answers):\n    return np.ones(3)", r"an array \[3\] for 40 samples"),
+    ],
+)
+def test_a_rehearsal_finds_what_is_wrong_with_the_sources_answers_alone(
+    folder: Path, name: str, body: str, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        own.rehearse(write(folder, name, body), answers())
+
+
+def test_a_rehearsal_calls_the_function_once_with_the_sources_answers(folder: Path) -> None:
+    body = """def score(answers, expected, labels):
+    assert (answers['p'] == expected['p']).all() and len(labels) == 40
+    open('calls', 'a').write('x')
+    return 0.5"""
+    own.rehearse(write(folder, "once", body), answers())
+    assert (folder / "calls").read_text() == "x"
+
+
+def test_one_number_that_takes_too_long_to_be_taken_again_is_refused_at_its_first_call(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = write(folder, "slow", "import time\ndef score(answers):\n    time.sleep(0.02)\n    return 0.5")
+    monkeypatch.setattr(own, "LIMITS", replace(own.LIMITS, seconds=5.0))
+    with pytest.raises(InputError, match=r"a call takes 0\.0 s, and 804 calls are needed .* limit of 5 s") as caught:
+        own.compare(slow, answers())
+    assert str(caught.value.hint).startswith("return one score a sample")
+    each = write(folder, "slow_each", "import time\ndef score(answers):\n    time.sleep(0.02)\n    return np.ones(40)")
+    assert own.compare(each, answers()).drop(np.arange(40)).value == 0, "two calls do"
+
+
+def test_a_call_that_hangs_on_a_variants_answers_alone_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = """import time
+def score(answers, expected):
+    time.sleep(600 * (answers['p'] != expected['p']).any())
+    return np.ones(40)"""
+    hangs = write(tmp_path, "hangs", body)
+    own.rehearse(hangs, answers())
+    monkeypatch.setenv("EDGESHIP_STEP_LIMIT", "3s")
+    with pytest.raises(InputError, match=r"hangs:score: optimize\.scoring did not end within 3 s") as caught:
+        own.compare(hangs, answers())
+    assert "EDGESHIP_STEP_LIMIT" in str(caught.value.hint)
+
+
+def test_later_calls_have_twenty_times_as_long_as_the_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, float | None]] = []
+
+    class Deadline(child.Deadline):
+        def __init__(self, place: Path, what: str, seconds: float | None = None) -> None:
+            told.append((what, seconds))
+            super().__init__(place, what, seconds)
+
+    monkeypatch.setattr(child, "Deadline", Deadline)
+    monkeypatch.setattr(scoring, "SHORTEST", 0.5)
+    body = "import time\ndef score(answers):\n    time.sleep(0.1)\n    return np.ones(40)"
+    own.compare(write(folder, "tenth", body), answers())
+    [(first, once), (later, seconds)] = told
+    assert (first, once) == ("its first call, with the source's answers,", None)
+    assert later == "a call with the variant's answers"
+    assert seconds is not None
+    assert 2.0 <= seconds < 4.0
 
 
 def test_a_real_child_prints_nothing_here_and_cannot_take_this_process_with_it(

@@ -117,7 +117,7 @@ def test_it_picks_reports_and_saves(inlined: None, tmp_path: Path) -> None:
     statuses = {t.candidate.name: t.status for t in found.tried}
     assert statuses["tflite int8"] == "pick"
     assert statuses["tflite float32"] == "within"
-    assert {name for name, _, _ in told.steps} == {"prepare", "round", "try", "time"}
+    assert {name for name, _, _ in told.steps} == {"prepare", "convert", "round", "try", "time"}
     said = {subject: d["summary"] for name, subject, d in told.steps if name == "round"}
     assert said["1 of 2"].startswith("7 candidates on 128 of 300 samples, ")
     assert said["2 of 2"].endswith(" on 300 of 300 samples, 3 go on")
@@ -287,6 +287,60 @@ def test_a_candidate_that_fails_stops_nothing(inlined: None, tmp_path: Path, mon
     assert found.pick.row.candidate.scheme.precision != "int8"
     assert {t.status for t in found.tried if t.candidate.scheme.precision == "int8"} == {"failed"}
     assert "no kernel for &lt;script&gt;" in report.html(found)
+
+
+def test_a_float_model_that_cannot_be_made_is_tried_once(
+    inlined: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    def build(self: Any, source: Any, scheme: Any, *rest: Any) -> Variant:
+        tries.append(scheme.precision)
+        raise ConversionError("m.tflite: no kernel for Sin", hint="replace it")
+
+    monkeypatch.setattr(type(registry.target("tflite")), "build", build)
+    told = Told()
+    found = search(request(tmp_path), told)
+    assert tries == ["float32"]
+    assert [(s, d["passed"]) for n, s, d in told.steps if n == "convert"] == [("tflite float32", False)]
+    [line] = [d["summary"] for n, _, d in told.steps if n == "convert"]
+    assert line == "m.tflite: no kernel for Sin   so none of 7 candidates is tried"
+    assert not [step for step in told.steps if step[0] in ("try", "round")]
+    assert {(t.status, t.why) for t in found.tried} == {("failed", "m.tflite: no kernel for Sin")}
+    assert len(found.tried) == 7
+    assert (str(found.fault), found.fault and found.fault.hint) == ("m.tflite: no kernel for Sin", "replace it")
+
+
+def test_the_metric_is_called_once_before_anything_is_quantized(
+    inlined: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "early.py").write_text("def score(answers):\n    open('calls', 'a').write('x')\n    return 1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    found = search(replace(request(tmp_path), metric=f"{tmp_path}/early:score"))
+    assert (tmp_path / "calls").read_text() == "x"
+    assert "ZeroDivisionError" in str(found.fault)
+
+
+def test_a_format_whose_float_model_fails_leaves_the_others_alone(
+    inlined: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a pruned model the same is true: it is a start of its own."""
+    smaller = tiny_tflite(tmp_path / "smaller.tflite", "float32", bad=True).path
+    (tmp_path / "recipe").write_text("{}")
+    monkeypatch.setattr(run, "prune", lambda *_: Pruned(smaller, tmp_path / "recipe"))
+    real = type(registry.target("tflite")).build
+
+    def build(self: Any, source: Any, *rest: Any) -> Variant:
+        if source.path == smaller:
+            raise ConversionError("smaller.tflite: no")
+        return real(self, source, *rest)
+
+    monkeypatch.setattr(type(registry.target("tflite")), "build", build)
+    asked = request(tmp_path)
+    found = search(replace(asked, wish=replace(asked.wish, prune=(2.0,))))
+    assert {t.status for t in found.tried if t.candidate.pruned != 1} == {"failed"}
+    assert found.pick.row is not None
+    assert found.pick.row.candidate.name == "tflite int8"
 
 
 @dataclass(frozen=True)

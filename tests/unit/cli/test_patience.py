@@ -1,0 +1,122 @@
+"""A word where nothing was said for long: once a minute at first, then ever more seldom, and never where work moves."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from edgeship.cli import patience
+from edgeship.cli.patience import Patient
+from edgeship.cli.progress import ProgressReporter
+from edgeship.cli.terminal import Terminal
+from edgeship.reporter import Step
+from tests.simulators.streams import TextStream
+
+METRIC = Step("metric", "mine:score")
+
+
+class Clock:
+    """Stands until it is moved."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def stream() -> TextStream:
+    return TextStream()
+
+
+@pytest.fixture
+def patient(clock: Clock, stream: TextStream) -> Patient:
+    return Patient(ProgressReporter(Terminal(stream)), clock)
+
+
+def test_after_a_minute_it_says_what_is_waited_for_and_how_to_end_it(patient: Patient, clock: Clock) -> None:
+    patient.started(METRIC)
+    clock.now += 59
+    assert patient.overdue() is None
+    clock.now += 1
+    said = patient.overdue()
+    assert said is not None
+    assert said.startswith("no news for 1 minute, still under way: metric mine:score. Ctrl-C ends it. ")
+    assert "EDGESHIP_STEP_LIMIT=10m" in said
+
+
+def test_the_next_words_come_ever_later(patient: Patient, clock: Clock) -> None:
+    patient.started(METRIC)
+    said = []
+    for minute in range(1, 10):
+        clock.now += 60
+        if patient.overdue() is not None:
+            said.append(minute)
+    assert said == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize("news", ["progress", "finished", "started", "note"])
+def test_news_start_the_wait_anew(patient: Patient, clock: Clock, news: str) -> None:
+    other = Step("try", "onnx int8")
+    patient.started(METRIC)
+    patient.started(other)
+    clock.now += 59
+    {
+        "progress": lambda: patient.progress(METRIC, 1, 2), "finished": lambda: patient.finished(other, "done"),
+        "started": lambda: patient.started(Step("round")), "note": lambda: patient.note("fetched"),
+    }[news]()  # fmt: skip
+    clock.now += 59
+    assert patient.overdue() is None
+    clock.now += 1
+    assert patient.overdue() is not None
+
+
+def test_where_nothing_is_under_way_nothing_is_said(patient: Patient, clock: Clock) -> None:
+    patient.started(METRIC)
+    patient.finished(METRIC, "done")
+    clock.now += 1000
+    assert patient.overdue() is None
+
+
+def test_of_many_steps_two_are_named(patient: Patient, clock: Clock) -> None:
+    for name in ("int8", "int8 mse", "int8 entropy", "float32"):
+        patient.started(Step("try", f"onnx {name}"))
+    clock.now += 150
+    said = patient.overdue()
+    assert said is not None
+    assert "no news for 2 minutes, still under way: try onnx int8, try onnx int8 mse and 2 more. " in said
+
+
+def test_the_word_is_a_note_of_the_reporter_that_it_speaks_for(
+    patient: Patient, clock: Clock, stream: TextStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "_LOOK", 0.01)
+    told = threading.Event()
+    note = patient.shown.note
+
+    def heard(text: str) -> None:
+        note(text)
+        told.set()
+
+    monkeypatch.setattr(patient.shown, "note", heard)
+    with patient as reporter:
+        reporter.started(METRIC)
+        clock.now += 61
+        assert told.wait(20)
+        reporter.finished(METRIC, "well")
+    lines = stream.getvalue().splitlines()
+    assert lines[0].startswith("  · no news for 1 minute, still under way: metric mine:score. ")
+    assert lines[1].startswith("  ✓ metric    mine:score: well")
+
+
+def test_a_block_that_ends_by_an_exception_is_told_to_the_other(patient: Patient, stream: TextStream) -> None:
+    patient.__enter__()
+    patient.started(METRIC)
+    patient.__exit__(ValueError, ValueError("no"), None)
+    assert stream.getvalue().startswith("  ✗ metric    mine:score")
