@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from edgeship.cli import (
     shapes,
+    shapes_audit,
     shapes_bench,
     shapes_compare,
     shapes_device,
@@ -56,6 +57,8 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "status": shapes_device.Status,
     "telemetry.pull": shapes_device.TelemetryPull,
     "telemetry.query": shapes_device.TelemetryQuery,
+    "audit.list": shapes_audit.AuditList,
+    "audit.verify": shapes_audit.AuditVerify,
     "serve": shapes_device.Serving,
     "logs": shapes_device.Logs,
     "rollback": shapes_device.Rollback,

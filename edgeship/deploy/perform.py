@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgeship.deploy import fit
-from edgeship.deploy.contact import Agent, Session, Settings, contact, open_agent, read_facts
+from edgeship.deploy.contact import Agent, Session, Settings, contact, open_agent
 from edgeship.deploy.device import Device
 from edgeship.deploy.facts import Facts
 from edgeship.deploy.packing import Packed, Packer
@@ -139,23 +139,6 @@ def clear(device: Device, profile: Profile, reporter: Reporter) -> None:
         link.client.request("sweep")
     finally:
         link.close()
-
-
-def preview(
-    device: Device, profile: Profile, release: PublishedRelease, repository: Repository, reporter: Reporter
-) -> Plan:  # fmt: skip
-    """What `deploy` would send: asks the agent that is there, installs and changes nothing. No command calls it yet.
-
-    Raises:
-        DeviceError: no agent is installed yet (code "no-agent"), and as `deploy`.
-        UnfitError: it cannot take the release.
-    """
-    variant = fit.variant_for(device, release.manifest)
-    link = open_agent(device, profile, reporter=reporter)
-    session = Session(device, profile, link, read_facts(link.client))
-    with session:
-        push = _Push(session, release, repository, variant, Packer(repository.packed()), reporter)
-        return push.prepare()
 
 
 def _contact(

@@ -79,14 +79,6 @@ class Plan:
         """Bytes to send."""
         return self.metadata_bytes + sum(send.left for send in self.files)
 
-    def by_kind(self) -> dict[str, int]:
-        """Bytes to send by what they are for."""
-        out = dict.fromkeys(KINDS, 0)
-        out["metadata"] += self.metadata_bytes
-        for send in self.files:
-            out[send.kind] += send.left
-        return {kind: size for kind, size in out.items() if size}
-
 
 def wanted(manifest: FileRef, variant: VariantRef, library: RuntimeRef | None) -> tuple[Wanted, ...]:
     """The files that a variant needs on a device, small ones first."""

@@ -2,7 +2,7 @@
 
 Each entry's hash covers its content and the hash before it, so that changing, dropping or reordering an entry breaks
 every hash after it. Cutting the newest entries off leaves a whole chain: the number of entries and the newest hash are
-kept beside it (`meta`) and given by `verify`, to be noted outside the database. No command calls `verify` yet.
+kept beside it (`meta`) and given by `verify`, to be noted outside the database and given back to it later.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class Verdict:
 
     entries: int
     head: str  # hash of the newest entry
-    broken: int | None = None  # id of the first entry that does not fit
+    broken: int | None = None  # id of the first entry that does not fit, where it can be told
     reason: str = ""
 
     @property
     def whole(self) -> bool:
         """Every hash fits and nothing is missing."""
-        return self.broken is None
+        return not self.reason
 
 
 def actor() -> str:
@@ -122,9 +122,12 @@ def read(
     return [_entry(_fields(row)) for row in connection.execute(query)]
 
 
-def verify(connection: Connection) -> Verdict:
-    """Walk the whole chain from its beginning."""
-    previous, number = GENESIS, 0
+def verify(connection: Connection, noted: str | None = None) -> Verdict:
+    """Walk the whole chain from its beginning.
+
+    `noted`: the newest hash of an earlier time; a trail that was written anew does not have it.
+    """
+    previous, number, seen = GENESIS, 0, noted in (None, GENESIS)
     for row in connection.execute(select(audit).order_by(audit.c.id)).yield_per(1000):
         fields = _fields(row)
         if row.id != number + 1:
@@ -133,10 +136,12 @@ def verify(connection: Connection) -> Verdict:
             return Verdict(number, previous, row.id, f"entry {row.id} does not follow entry {number}")
         if digest(fields) != row.hash:
             return Verdict(number, previous, row.id, f"entry {row.id} was changed")
-        previous, number = row.hash, row.id
+        previous, number, seen = row.hash, row.id, seen or row.hash == noted
     head = connection.execute(select(meta.c.value).where(meta.c.key == _HEAD)).scalar()
     if head is not None and head != f"{number} {previous}":
         return Verdict(number, previous, number + 1, f"the newest entries are missing: {head.split()[0]} were written")
+    if not seen:
+        return Verdict(number, previous, None, f"no entry has the hash that was noted, {noted}: it was written anew")
     return Verdict(number, previous)
 
 

@@ -236,10 +236,10 @@ class FleetStore:
         """The entries that changed, or tried to change, what a device serves; newest first."""
         return self.entries(actions=trail.DEPLOYMENTS, since=since, limit=limit)
 
-    def verify_audit(self) -> trail.Verdict:
-        """Whether the audit trail is whole."""
+    def verify_audit(self, noted: str | None = None) -> trail.Verdict:
+        """Whether the audit trail is whole, and holds an entry whose hash was noted once."""
         with self.reading() as connection:
-            return trail.verify(connection)
+            return trail.verify(connection, noted)
 
 
 def encode_device(device: Device) -> str:

@@ -12,7 +12,7 @@ from edgeship import profile
 from edgeship.deploy.contact import Settings, open_agent
 from edgeship.deploy.device import Device
 from edgeship.deploy.local import sim
-from edgeship.deploy.perform import clear, deploy, preview, trial
+from edgeship.deploy.perform import clear, deploy, trial
 from edgeship.errors import DeviceError, RolledBackError
 from edgeship.release.repository import Repository
 from edgeship.reporter import Reporter
@@ -58,7 +58,6 @@ def test_a_release_an_update_and_a_refusal(tmp_path: Path, device: Device, forma
     assert ask(device) == 0
 
     update = releases.publish_classifier(repository, tmp_path / "2", {format: (PROFILE,)}, max_abs=0.06)
-    assert set(preview(device, where, update, repository, Reporter()).by_kind()) == {"metadata"}
     assert set(deploy(device, where, update, repository, Settings(1.0), Reporter()).sent) == {"metadata"}
 
     bad = releases.publish_classifier(repository, tmp_path / "3", {format: (PROFILE,)}, bad=True)

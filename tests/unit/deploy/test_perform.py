@@ -10,11 +10,10 @@ import pytest
 from edgeship import profile
 from edgeship.deploy import contact as contacts
 from edgeship.deploy import perform
-from edgeship.deploy.client import NOT_INSTALLED
 from edgeship.deploy.contact import Agent, Settings
 from edgeship.deploy.device import Device
 from edgeship.deploy.packing import Packer
-from edgeship.deploy.perform import Deployed, deploy, preview
+from edgeship.deploy.perform import Deployed, deploy
 from edgeship.errors import DeviceError, RolledBackError, UnfitError, UnreachableError
 from edgeship.release.build import PublishedRelease
 from edgeship.release.repository import Repository
@@ -326,21 +325,3 @@ def test_what_a_device_has_that_makes_no_sense(
     board.results["have"] = {"present": "all", "partial": {}, "disk_free_bytes": 1}
     with pytest.raises(DeviceError, match="what it has cannot be read"):
         push(release, repository)
-
-
-def test_a_preview_changes_nothing(
-    board: Board, repository: Repository, release: PublishedRelease, tmp_path: Path
-) -> None:  # fmt: skip
-    where = profile.load("raspberry-pi-5")
-    with pytest.raises(DeviceError) as error:
-        preview(PI, where, release, repository, Reporter())
-    assert error.value.code == NOT_INSTALLED
-
-    push(release, repository)
-    update = releases.publish(repository, tmp_path / "work", version=2)
-    before = len(board.puts)
-    plan = preview(PI, where, update, repository, Reporter())
-
-    assert set(plan.by_kind()) == {"model", "golden", "metadata"}
-    assert len(board.puts) == before
-    assert board.switches == 1

@@ -40,14 +40,15 @@ def test_an_empty_device_gets_everything() -> None:
     found = planned()
 
     assert [send.kind for send in found.files] == ["metadata", "golden", "model", "runtime library"]
-    assert found.by_kind() == {"runtime library": 2_000_000, "model": 30_000, "golden": 2_000, "metadata": 1_050}
+    assert [send.left for send in found.files] == [900, 2_000, 30_000, 2_000_000]
+    assert found.metadata_bytes == 150
     assert found.left == 2_033_050
 
 
 def test_nothing_is_sent_twice() -> None:
     found = planned({LIBRARY.sha256, GOLDEN.sha256})
 
-    assert found.by_kind() == {"model": 30_000, "metadata": 1_050}
+    assert [(send.kind, send.left) for send in found.files] == [("metadata", 900), ("model", 30_000)]
 
 
 def test_a_file_that_is_there_in_part_is_continued() -> None:

@@ -71,6 +71,21 @@ def test_a_rehashed_entry_breaks_the_one_behind_it(store: FleetStore, tmp_path: 
     assert store.verify_audit().broken == entry.id + 1
 
 
+def test_a_trail_that_was_written_anew_lacks_what_was_noted(store: FleetStore, tmp_path: Path) -> None:
+    """Every hash fits then; only who knows one of before can tell."""
+    noted = store.verify_audit().head
+    store.audit("deploy.good", "pi", {"model": "digits", "counter": 6})
+    assert store.verify_audit(noted).whole
+    assert store.verify_audit(audit.GENESIS).whole
+    with FleetStore.open(tmp_path / "anew.db") as other:
+        for number in range(1, 7):
+            other.audit("deploy.good", "pi", {"model": "digits", "counter": number, "by": "somebody else"})
+        assert other.verify_audit().whole
+        verdict = other.verify_audit(noted)
+    assert (verdict.whole, verdict.entries, verdict.broken) == (False, 6, None)
+    assert f"no entry has the hash that was noted, {noted}" in verdict.reason
+
+
 def test_entries_are_found_by_subject_and_action(store: FleetStore) -> None:
     store.audit("device.add", "jetson", {})
     store.audit("deploy.failed", "pi", {"model": "digits", "counter": 4})

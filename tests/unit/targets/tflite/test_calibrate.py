@@ -98,10 +98,10 @@ def test_symmetric_ranges_are_centred(tmp_path: Path) -> None:
     path, x = mlp(tmp_path / "m.tflite"), np.abs(samples(64).inputs["x"])
     data = path.read_bytes()
     structure = read(data)
-    for choice in RANGES:
+    for choice in ("min-max", "moving-average"):  # the others lie within what was seen
         for scheme in (Scheme("int8", ranges=choice, symmetric=True), Scheme("int16x8", ranges=choice)):
             found = calibrate.ranges(data, structure, default_signature(structure), each("x", x), scheme)
-            assert found["x"][0] == -found["x"][1] or choice not in ("min-max", "moving-average")
+            assert found["x"][0] == -found["x"][1] < 0
 
 
 def test_branches_have_no_ranges_and_do_no_harm(tmp_path: Path) -> None:
