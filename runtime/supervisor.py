@@ -1,7 +1,7 @@
 """The process that is always there: keeps a worker up, serves, counts, answers `rpc`.
 
-One loop owns the state; whatever blocks (starting a worker, an install, a benchmark) runs in a thread and hands its
-result to the loop through `call`. Rules kept here:
+One loop (`loop.py`) owns the state; whatever blocks (starting a worker, an install, a benchmark) runs in a thread and
+hands its result to the loop. Rules kept here:
 
 * One supervisor a folder: it holds a lock as long as it lives, and it ends when its folder is taken away.
 * A worker that dies is started again, with growing pauses. `MAX_FAILURES` deaths without `HEALTHY_SECONDS` between
@@ -14,13 +14,11 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import signal
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from edgeship.runtime import __version__, sensors
 from edgeship.runtime.children import Worker, agent_argv, describe
@@ -32,6 +30,7 @@ from edgeship.runtime.facts import boot_id
 from edgeship.runtime.install import Installer
 from edgeship.runtime.layout import Layout
 from edgeship.runtime.logs import Log
+from edgeship.runtime.loop import Loop
 from edgeship.runtime.serve import Answered, Front
 from edgeship.runtime.settings import Settings
 from edgeship.runtime.slots import Slot, Slots, sweep
@@ -39,7 +38,6 @@ from edgeship.runtime.telemetry import Spool, Telemetry
 from edgeship.runtime.wire import need
 
 MAX_FAILURES = 3
-MAX_DEFECTS = 100  # steps of the loop that may fail before the process gives up
 HEALTHY_SECONDS = 10.0
 CRASH_LOOP_SECONDS = 300.0  # between starts once it is a crash loop
 DRAIN_SECONDS = 35.0  # longer than the front's own timeout
@@ -47,7 +45,6 @@ LOAD_SECONDS = 120.0
 LOCK_SECONDS = 3.0  # for the one before to end
 MAX_SAID = 200  # lines of a worker's standard error that are logged, of each worker
 
-T = TypeVar("T")
 Json = Mapping[str, Any]
 Emit = Callable[[Json], None]
 
@@ -84,6 +81,7 @@ class Supervisor:
     def __init__(self, layout: Layout, disk: Disk, app: str) -> None:
         self._layout, self._disk, self._app = layout, disk, app
         self._log = Log(layout.path("log"), disk)
+        self._loop = Loop(self._log.write)
         self._boot = boot_id()
         self._began = time.monotonic()
         self._settings = Settings.load(layout)
@@ -101,14 +99,8 @@ class Supervisor:
         self._restarts = 0
         self._retiring: list[tuple[Worker, float]] = []
 
-        self._jobs: deque[Callable[[], None]] = deque()
-        self._thread = threading.get_ident()
-        self._running = True
         self._folder = _identity(layout.root)
-        self._defects = 0
-        self._selector = selectors.DefaultSelector()
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._front = Front(self._selector, self._record, self._stuck)
+        self._front = Front(self._loop.selector, self._record, self._stuck)
         self._port: socket.socket | None = None
         self._next_port_try = 0.0
 
@@ -116,19 +108,10 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until `stop` or SIGTERM."""
-        self._wake_read.setblocking(False)
-        self._wake_write.setblocking(False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
-        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._end())
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._loop.catch_signals()
         try:
             self._begin()
-            while self._running:
-                for key, mask in self._selector.select(self._wait(time.monotonic())):
-                    self._guard(key.data, mask)
-                self._guard(self._tick, time.monotonic())
+            self._loop.run(self._tick, self._wait)
         finally:
             self._finish()
 
@@ -147,7 +130,7 @@ class Supervisor:
             "telemetry": self._op_telemetry, "reload": self._op_reload, "trial": self._op_trial,
         }  # fmt: skip
         control = ControlServer(listener, operations, self._log.write)
-        self._selector.register(listener, selectors.EVENT_READ, control.accept)
+        self._loop.selector.register(listener, selectors.EVENT_READ, control.accept)
         self._serve_as(self._slot)
         if self._slot is not None:
             self._front.expect()
@@ -161,7 +144,7 @@ class Supervisor:
     def _tick(self, now: float) -> None:
         self._front.tick(now)
         if self._is_homeless():
-            self._end()
+            self._loop.end()
             return
         if self._slot is not None and self._worker is None and not self._starting and now >= self._start_at:
             self._starting = True
@@ -184,7 +167,7 @@ class Supervisor:
         return False
 
     def _finish(self) -> None:
-        signal.set_wakeup_fd(-1)
+        self._loop.forget_signals()
         homeless = self._is_homeless()
         if not homeless:
             self._telemetry.event("stop", "the agent stops")
@@ -201,49 +184,6 @@ class Supervisor:
         with contextlib.suppress(OSError):
             os.rmdir(os.path.realpath(self._layout.run))
         self._log.write("the agent stopped")
-
-    def _end(self) -> None:
-        self._running = False
-
-    def _guard(self, function: Callable[[Any], object], argument: Any) -> None:
-        """One step of the loop. A defect in it is logged and survived, unless defects do not end."""
-        try:
-            function(argument)
-        except Exception as error:
-            self._defects += 1
-            self._log.write(f"a defect of the agent: {type(error).__name__}: {error}")
-            if self._defects >= MAX_DEFECTS:
-                raise
-
-    def _woken(self, _mask: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._wake_read.recv(4096)
-        while self._jobs:
-            self._jobs.popleft()()
-
-    def call(self, function: Callable[[], T]) -> T:
-        """Run a function in the loop's thread and wait for what it returns or raises."""
-        if threading.get_ident() == self._thread:
-            return function()
-        done = threading.Event()
-        result: list[T] = []
-        failure: list[BaseException] = []
-
-        def job() -> None:
-            try:
-                result.append(function())
-            except BaseException as error:  # noqa: BLE001  it belongs to the thread that asked
-                failure.append(error)
-            finally:
-                done.set()
-
-        self._jobs.append(job)
-        with contextlib.suppress(BlockingIOError):  # a full buffer wakes the loop as well
-            self._wake_write.send(b"\0")
-        done.wait()
-        if failure:
-            raise failure[0]
-        return result[0]
 
     # ── sockets ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -289,7 +229,7 @@ class Supervisor:
     def start(self, slot: Slot, seconds: float) -> Worker:
         """See `install.Traffic`. Blocks; not for the loop's thread."""
         worker = Worker(agent_argv(self._app, "worker"))
-        self.call(lambda: self._hear(worker))
+        self._loop.call(lambda: self._hear(worker))
         paths = {
             "model": str(slot.variant["file"]).removeprefix("sha256:"),
             "golden": str(slot.variant["golden"]["file"]).removeprefix("sha256:"),
@@ -307,11 +247,11 @@ class Supervisor:
 
     def move(self, slot: Slot | None, worker: Worker | None) -> None:
         """See `install.Traffic`."""
-        self.call(lambda: self._move(slot, worker))
+        self._loop.call(lambda: self._move(slot, worker))
 
     def serving(self) -> Worker | None:
         """See `install.Traffic`."""
-        return self.call(lambda: self._worker)
+        return self._loop.call(lambda: self._worker)
 
     def _move(self, slot: Slot | None, worker: Worker | None) -> None:
         if worker is None and slot == self._slot and self._worker is not None:
@@ -338,9 +278,9 @@ class Supervisor:
             worker = self.start(slot, LOAD_SECONDS)
         except Exception as error:  # noqa: BLE001  whatever it is, the next try must come
             text = str(error)
-            self.call(lambda: self._failed(slot, text))
+            self._loop.call(lambda: self._failed(slot, text))
             return
-        self.call(lambda: self._started(slot, worker))
+        self._loop.call(lambda: self._started(slot, worker))
 
     def _started(self, slot: Slot, worker: Worker) -> None:
         self._starting = False
@@ -383,11 +323,11 @@ class Supervisor:
                 self._log.write(f"worker {worker.pid}: {line.decode('utf-8', 'replace')}")
             left = max(0, left - len(lines))
             if not data:
-                self._selector.unregister(worker.stderr)
+                self._loop.selector.unregister(worker.stderr)
                 os.close(worker.stderr)
                 self._gone(worker)
 
-        self._selector.register(worker.stderr, selectors.EVENT_READ, readable)
+        self._loop.selector.register(worker.stderr, selectors.EVENT_READ, readable)
 
     def _gone(self, worker: Worker) -> None:
         code = worker.wait(0.5)
@@ -412,7 +352,7 @@ class Supervisor:
 
     def _note(self, kind: str, text: str) -> None:
         self._log.write(f"{kind}: {text}")
-        self.call(lambda: self._telemetry.event(kind, text))
+        self._loop.call(lambda: self._telemetry.event(kind, text))
 
     def _read_sensors(self) -> dict[str, float]:
         return self._sensors.read(self._worker.pid if self._worker else None)
@@ -431,7 +371,7 @@ class Supervisor:
     # ── operations, each in a connection's thread ────────────────────────────────────────────────────────────────────
 
     def _op_status(self, _request: Json, _emit: object) -> dict[str, Any]:
-        return self.call(self._status)
+        return self._loop.call(self._status)
 
     def _status(self) -> dict[str, Any]:
         slot, worker, spool = self._slot, self._worker, self._telemetry.spool
@@ -486,7 +426,7 @@ class Supervisor:
         return worker.request("bench", seconds, **fields)
 
     def _op_telemetry(self, request: Json, _emit: object) -> dict[str, Any]:
-        return self.call(lambda: self._windows(request))
+        return self._loop.call(lambda: self._windows(request))
 
     def _windows(self, request: Json) -> dict[str, Any]:
         spool = self._telemetry.spool
@@ -501,7 +441,7 @@ class Supervisor:
         return {"spool": spool.id, "windows": windows, "next": spool.next, "more": more}
 
     def _op_reload(self, _request: Json, _emit: object) -> dict[str, Any]:
-        self.call(self._reload)
+        self._loop.call(self._reload)
         return {}
 
     def _reload(self) -> None:
@@ -511,7 +451,7 @@ class Supervisor:
         self._next_port_try = 0.0
 
     def _op_stop(self, _request: Json, _emit: object) -> dict[str, Any]:
-        self.call(self._end)
+        self._loop.call(self._loop.end)
         return {}
 
 

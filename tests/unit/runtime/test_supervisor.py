@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import selectors
 import shutil
 import signal
 import socket
@@ -333,40 +332,9 @@ def idle(tmp_path: Path) -> Iterator[Supervisor]:
     found = Supervisor(layout, Disk(), "/no/such/agent")
     yield found
     found._front.close()
-    found._selector.close()
-    found._wake_read.close()
-    found._wake_write.close()
-
-
-def test_defects_in_a_step_are_survived_but_not_for_ever(idle: Supervisor) -> None:
-    def defect(_argument: object) -> None:
-        raise ZeroDivisionError("oh")
-
-    for _ in range(module.MAX_DEFECTS - 1):
-        idle._guard(defect, None)
-    with pytest.raises(ZeroDivisionError):
-        idle._guard(defect, None)
-
-
-def test_calls_from_threads_are_run_by_the_loop(idle: Supervisor) -> None:
-    results: list[object] = []
-
-    def ask() -> None:
-        results.append(idle.call(threading.get_ident))
-        try:
-            idle.call(lambda: os.stat("/no/such/file"))
-        except FileNotFoundError as error:
-            results.append(error)
-
-    idle._wake_read.setblocking(False)
-    idle._selector.register(idle._wake_read, selectors.EVENT_READ, idle._woken)
-    thread = threading.Thread(target=ask)
-    thread.start()
-    while thread.is_alive():
-        for key, mask in idle._selector.select(0.05):
-            key.data(mask)
-    assert results[0] == threading.get_ident()
-    assert isinstance(results[1], FileNotFoundError)
+    found._loop.selector.close()
+    found._loop._wake_read.close()
+    found._loop._wake_write.close()
 
 
 def test_a_stuck_worker_is_ended(idle: Supervisor) -> None:
