@@ -6,7 +6,7 @@ Decided before ONNX Runtime sees the graph, because it says nothing of these or 
 * What only layers to keep read is not rounded: neither the tensor, nor what a Relu or a pooling passes on to them. One
   loud channel is then mended by one layer in float, the one that reads it; who writes it has int8 weights and input.
 * Tensors whose values are not finite or beyond use (masks of attention): a scale for them leaves nothing of the rest.
-* Tails of outputs whose parts differ in range (`parts`), and layers whose answers are squared (`magnified`).
+* Tails of outputs whose parts differ in range (`parts`), and layers whose answers come to be squared (`magnified`).
 * What lies among operators that have no int8 form (`islands`).
 * Biases that several operators share become one for each: the quantizer would do it under a name that may be taken.
   Those of Gemm become vectors.
@@ -100,8 +100,8 @@ def excluded(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> Excluded:
         if layers := magnified(model):
             apart.update(node.name for node in layers)
             notes.append(
-                f"{some([n.name for n in layers])} compute in float32 with int8 weights: their answers are squared, or "
-                "put under a root or a logarithm, which makes large what 256 steps lose"
+                f"{some([n.name for n in layers])} compute in float32 with int8 weights: their answers come to be "
+                "squared, or put under a root or a logarithm, which makes large what 256 steps lose"
             )
         for output, ratio in sorted(found["parts"].items()):
             if ratio > parts.MAX_RATIO and (tail := parts.tail(model, output)):

@@ -249,6 +249,42 @@ def spectrogram(path: Path) -> Path:
     return save(path, nodes, [value("x", (1, 1, 512))], [value("y", (1, 8, 13))], held)
 
 
+def halved_spectrogram(path: Path, between: str = "") -> Path:
+    """A filter that halves the rate, then waves; the imaginary part changes its sign, a factor for each wave, a root.
+
+    Between the input and what is squared there are linear steps alone, as a constant-Q front end is exported; `between`
+    is a kind of operator that breaks them after the filter. Input "x" [1, 1, 512].
+    """
+    t, k = np.arange(64), np.arange(1, 17)[:, None]
+    low = np.hanning(17)
+    held: dict[str, Array] = {
+        "low": (low / low.sum()).astype(np.float32).reshape(1, 1, 17),
+        "cos": np.cos(2 * np.pi * k * t / 64)[:, None].astype(np.float32) / 64,
+        "sin": np.sin(2 * np.pi * k * t / 64)[:, None].astype(np.float32) / 64,
+        "rate": np.array([1, 1, 512]), "factors": np.linspace(1, 4, 16, dtype=np.float32)[:, None, None],
+        "last": np.array([3]), "tiny": np.float32(1e-10), "w": weights((8, 16, 3), 2),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Reshape", ["x", "rate"], ["flat"]),
+        helper.make_node("Conv", ["flat", "low"], ["slow"], strides=[2], pads=[8, 8], name="filter"),
+        helper.make_node(between or "Identity", ["slow"], ["heard"]),
+        helper.make_node("Conv", ["heard", "cos"], ["re"], strides=[16], name="real"),
+        helper.make_node("Conv", ["heard", "sin"], ["im"], strides=[16], name="imaginary"),
+        helper.make_node("Neg", ["im"], ["minus"]),
+        helper.make_node("Unsqueeze", ["re", "last"], ["re4"]),
+        helper.make_node("Unsqueeze", ["minus", "last"], ["im4"]),
+        helper.make_node("Concat", ["re4", "im4"], ["both"], axis=3),
+        helper.make_node("Mul", ["both", "factors"], ["even"]),
+        helper.make_node("Mul", ["even", "even"], ["squares"]),
+        helper.make_node("ReduceSum", ["squares", "last"], ["power"], keepdims=0),
+        helper.make_node("Add", ["power", "tiny"], ["some"]),
+        helper.make_node("Log", ["some"], ["loud"]),
+        helper.make_node("Conv", ["loud", "w"], ["h"], name="second"),
+        helper.make_node("Relu", ["h"], ["y"]),
+    ]
+    return save(path, nodes, [value("x", (1, 1, 512))], [value("y", (1, 8, 11))], held)
+
+
 def normalized(path: Path) -> Path:
     """Gemm, a normalization written out in plain operators, Gemm, with a residual. Input "x" [1, 24]."""
     held: dict[str, Array] = {
