@@ -66,7 +66,7 @@ def load(
 
 def of_variant(
     variant: Variant, data: Dataset, *, threads: int = 1, reporter: Reporter | None = None,
-    library: Library | None = None,
+    library: Library | None = None, what: str | None = None,
 ) -> tuple[FloatArray, ...]:  # fmt: skip
     """A variant's answers, real values.
 
@@ -76,6 +76,7 @@ def of_variant(
         threads: of the engine.
         reporter: is told when the runtime library has to be fetched.
         library: as `load`.
+        what: likewise; by default the variant's file, which lies in the cache under the name of its recipe.
 
     Returns:
         One float32 array [n, *output.shape] an output, in the order of `variant.outputs`; mapped from the disk.
@@ -88,7 +89,7 @@ def of_variant(
 
     def make(place: Path) -> Mapping[str, Any]:
         with child.workspace() as work:
-            _run(used, variant.format, variant.path, data, work, threads, str(variant.path))
+            _run(used, variant.format, variant.path, data, work, threads, what or str(variant.path))
             for index in range(count):
                 shutil.copyfile(work / f"answer{index}.npy", place / f"{index}.npy")
         return {"outputs": count}

@@ -200,5 +200,5 @@ def answers(source: ModelFacts, data: Dataset, folder: Path, reporter: Reporter)
     if (framework := FRAMEWORKS.get(source.format)) is not None:
         return dict(framework.answers(source, data, folder))
     plain = _PLAIN[source.format](source, folder, reporter)
-    arrays = engine.of_variant(plain, data, reporter=reporter)
+    arrays = engine.of_variant(plain, data, reporter=reporter, what=str(source.path))
     return {spec.name: array for spec, array in zip(plain.outputs, arrays, strict=True)}

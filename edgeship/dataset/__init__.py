@@ -12,6 +12,6 @@ Rules this package keeps:
 from edgeship.dataset.loading import check_file, load, read
 from edgeship.dataset.parting import MIN_SAMPLES, split
 from edgeship.dataset.samples import Dataset
-from edgeship.dataset.suspicion import check_scale, doubts
+from edgeship.dataset.suspicion import check_scale, doubts, doubts_alone
 
-__all__ = ["MIN_SAMPLES", "Dataset", "check_file", "check_scale", "doubts", "load", "read", "split"]
+__all__ = ["MIN_SAMPLES", "Dataset", "check_file", "check_scale", "doubts", "doubts_alone", "load", "read", "split"]

@@ -11,19 +11,22 @@ import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeship.dataset import values
+from edgeship.dataset.drawing import Bound, recorded
 from edgeship.dataset.samples import Array, Dataset
 from edgeship.errors import InputError
 from edgeship.runtime.manifest import TensorSpec
 
 MAX_BYTES = 8 << 30  # of all arrays of one file, uncompressed
 MAX_ARRAYS = 64
+_CHUNK = 1 << 22  # bytes that are looked at at a time, of more samples than are kept
 LABELS, TARGETS, GROUPS, SLICES, SLICE = "labels", "targets", "groups", "slices", "slice:"
 #: What a member raises whose packed bytes are damaged: `zipfile` passes on what its unpackers raise.
 _DAMAGED = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
@@ -31,14 +34,21 @@ _DAMAGED = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.
 ANONYMOUS = ("x", "images", "image", "data", "arr_0", "inputs")  # accepted for a model with one input
 
 
-def read(path: Path, specs: Sequence[TensorSpec]) -> Dataset:
+def read(path: Path, specs: Sequence[TensorSpec], bound: Bound | None = None) -> Dataset:
     """The samples of a file.
+
+    Args:
+        path: the file.
+        specs: of the model's inputs.
+        bound: what is kept at most: of more samples, a draw is read, and `preparation` says so; None: all.
 
     Raises:
         InputError: not such a file, truncated, too large, an array is missing, has another shape or dtype, holds NaN or
             infinity, or the numbers of samples differ.
     """
-    return assemble(str(path), _read(path, specs), specs)
+    arrays, drawn = _read(path, specs, bound)
+    data = assemble(str(path), arrays, specs)
+    return data if drawn is None else replace(data, preparation=recorded(None, len(data), drawn))
 
 
 def is_about_samples(name: str) -> bool:
@@ -90,8 +100,11 @@ def _of(where: str, name: str) -> str:
 # ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _read(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
-    """All arrays that are wanted or could be, by name; sizes and shapes are checked before anything is allocated."""
+def _read(path: Path, specs: Sequence[TensorSpec], bound: Bound | None) -> tuple[dict[str, Array], int | None]:
+    """All arrays that are wanted or could be, by name; sizes and shapes are checked before anything is allocated.
+
+    Beside them how many samples there were, where a part of them was drawn.
+    """
     wanted = {spec.name: spec for spec in specs}
     try:
         with path.open("rb") as file:
@@ -101,7 +114,9 @@ def _read(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
                     raise InputError(
                         f"{path}: {size} bytes are over the limit of {MAX_BYTES}", hint="fewer samples: 200 to 1,000 do"
                     )
-                return {"arr_0": read_array(path, "arr_0", file, size)}
+                head = Head.read(path, "arr_0", file, size)
+                rows = None if bound is None else _drawn({"arr_0": head}, bound)
+                return {"arr_0": head.array(file, rows)}, None if rows is None else head.shape[0]
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if not info.is_dir()}
             if not members:
@@ -119,49 +134,110 @@ def _read(path: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
                 )
             about = {name for name in members if is_about_samples(name)}
             keep = {*wanted, *about} if set(wanted) & set(members) else set(members)
-            out: dict[str, Array] = {}
+            heads: dict[str, Head] = {}
             for name in sorted(keep & set(members)):
                 with archive.open(members[name]) as member:
-                    out[name] = read_array(path, name, member, members[name].file_size, wanted.get(name))
-            return out
+                    heads[name] = Head.read(path, name, member, members[name].file_size, wanted.get(name))
+            rows = None if bound is None else _drawn(heads, bound)
+            out: dict[str, Array] = {}
+            for name, head in heads.items():
+                with archive.open(members[name]) as member:
+                    member.read(head.offset)
+                    out[name] = head.array(member, rows)
+            return out, None if rows is None else next(iter(heads.values())).shape[0]
     except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(
             f"{path}: not a readable .npz file: {error}", hint="write it with numpy.savez_compressed"
         ) from error
 
 
-def read_array(path: Path, name: str, file: IO[bytes], size: int, spec: TensorSpec | None = None) -> Array:
-    """One array of `.npy` format, `size` bytes long in all, whose shape fits `spec` if given. Raises InputError."""
-    file.seek(0)
-    try:
-        version = np.lib.format.read_magic(file)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in read_header:
-            raise ValueError(f"format version {version}")
-        shape, fortran, dtype = read_header[version](file)
-        if dtype.hasobject:
-            raise InputError(
-                f"{path}: array {name!r} holds Python objects, which are never unpickled",
-                hint="save numbers: numpy.asarray(…, dtype='float32')",
-            )
-        expected = math.prod(shape) * dtype.itemsize
-        if expected != size - file.tell():
-            raise ValueError(f"{expected} bytes declared, {size - file.tell()} there")
+def _drawn(heads: Mapping[str, Head], bound: Bound) -> NDArray[np.intp] | None:
+    """Which rows of all arrays are read; None: all, also where their numbers differ, which is refused later on."""
+    counts = {head.shape[0] if head.shape else -1 for head in heads.values()}
+    if len(counts) != 1 or -1 in counts:
+        return None
+    size = sum(math.prod(head.shape[1:]) * max(4, head.dtype.itemsize) for head in heads.values())
+    return bound.rows(counts.pop(), size)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What an array of `.npy` format says of itself."""
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    offset: int  # bytes before the values
+
+    @classmethod
+    def read(cls, path: Path, name: str, file: IO[bytes], size: int, spec: TensorSpec | None = None) -> Head:
+        """Of an array that is `size` bytes long in all and whose shape fits `spec` if given. Raises InputError."""
+        file.seek(0)
+        try:
+            version = np.lib.format.read_magic(file)
+            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            if version not in read_header:
+                raise ValueError(f"format version {version}")
+            shape, fortran, dtype = read_header[version](file)
+            if dtype.hasobject:
+                raise InputError(
+                    f"{path}: array {name!r} holds Python objects, which are never unpickled",
+                    hint="save numbers: numpy.asarray(…, dtype='float32')",
+                )
+            expected = math.prod(shape) * dtype.itemsize
+            if expected != size - file.tell():
+                raise ValueError(f"{expected} bytes declared, {size - file.tell()} there")
+        except _DAMAGED as error:
+            raise _damaged(path, name, error) from error
         if spec is not None:  # before the bytes are unpacked, which may be thousands of times what the file has
             values.check_numbers(_of(str(path), name), dtype)
             values.check_shape(_of(str(path), name), shape, spec)
-        flat = np.frombuffer(bytearray(file.read(expected)), dtype=dtype)
-        if flat.size != math.prod(shape):
-            raise ValueError("it ends early")
-        return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
-    except _DAMAGED as error:
-        raise InputError(
-            f"{path}: array {name!r} is damaged: {error}", hint="write it again with numpy.savez_compressed"
-        ) from error
-    except MemoryError as error:
-        raise InputError(
-            f"{path}: array {name!r}: {size} bytes do not fit into the memory", hint="fewer samples: 200 to 1,000 do"
-        ) from error
+        return cls(path, name, shape, fortran, dtype, file.tell())
+
+    def array(self, file: IO[bytes], rows: NDArray[np.intp] | None = None) -> Array:
+        """The values, from where `file` is: all, or some rows, which alone are kept in memory. Raises InputError."""
+        size = math.prod(self.shape) * self.dtype.itemsize
+        try:
+            if rows is not None and not self.fortran:
+                return self._rows(file, rows)
+            flat = np.frombuffer(bytearray(file.read(size)), dtype=self.dtype)
+            if flat.size != math.prod(self.shape):
+                raise ValueError("it ends early")
+            whole = flat.reshape(self.shape[::-1]).T if self.fortran else flat.reshape(self.shape)
+            return whole if rows is None else whole[rows]
+        except _DAMAGED as error:
+            raise _damaged(self.path, self.name, error) from error
+        except MemoryError as error:
+            raise InputError(
+                f"{self.path}: array {self.name!r}: {size} bytes do not fit into the memory",
+                hint="fewer samples: 200 to 1,000 do",
+            ) from error
+
+    def _rows(self, file: IO[bytes], rows: NDArray[np.intp]) -> Array:
+        """Rows in ascending order, read a chunk at a time. Raises ValueError where the file ends early."""
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        size = math.prod(self.shape[1:]) * self.dtype.itemsize
+        step, done = max(1, _CHUNK // max(1, size)), 0
+        for start in range(0, self.shape[0], step):
+            count = min(step, self.shape[0] - start)
+            raw = file.read(count * size)
+            if len(raw) != count * size:
+                raise ValueError("it ends early")
+            end = int(np.searchsorted(rows, start + count))
+            out[done:end] = np.frombuffer(raw, self.dtype).reshape(count, *self.shape[1:])[rows[done:end] - start]
+            done = end
+        return out
+
+
+def read_array(path: Path, name: str, file: IO[bytes], size: int) -> Array:
+    """One array of `.npy` format, `size` bytes long in all. Raises InputError."""
+    return Head.read(path, name, file, size).array(file)
+
+
+def _damaged(path: Path, name: str, error: BaseException) -> InputError:
+    return InputError(f"{path}: array {name!r} is damaged: {error}", hint="write it again with numpy.savez_compressed")
 
 
 def _assign(where: str, arrays: Mapping[str, Array], wanted: Sequence[str]) -> dict[str, Array]:

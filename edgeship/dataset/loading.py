@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from edgeship import child, wording
 from edgeship.dataset import archive, function, listing, table, values
 from edgeship.dataset.decode import LIMITS, SAMPLES
+from edgeship.dataset.drawing import KEPT, Bound, recorded
 from edgeship.dataset.listing import Known, Listing
 from edgeship.dataset.samples import Array, Dataset
 from edgeship.errors import InputError, MissingExtra, UsageError
@@ -20,6 +22,8 @@ from edgeship.model import ModelFacts
 from edgeship.preparation import Preparation
 from edgeship.reporter import Reporter, Step
 from edgeship.runtime.manifest import TensorSpec
+
+LARGE = 100_000_000  # bytes of a file that takes so long to read that it is said
 
 _KINDS = (
     "an .npz with arrays named like the model's inputs, a folder of images or WAV files, one folder a class, "
@@ -40,7 +44,7 @@ def check_file(path: Path) -> None:
 
 def load(
     path: Path, facts: ModelFacts, *, need_labels: bool = False, preparation: Preparation | None = None,
-    classes: Sequence[str] = (), reporter: Reporter | None = None,
+    classes: Sequence[str] = (), reporter: Reporter | None = None, bound: Bound = KEPT,
 ) -> Dataset:  # fmt: skip
     """Read data for a model.
 
@@ -52,13 +56,17 @@ def load(
         preparation: how files become samples; nothing of it applies to arrays.
         classes: names of the model's classes in the order of its output, where they are known.
         reporter: is told what a person should know.
+        bound: what is kept at most: of more samples a seeded draw, which is said and stands in the recipe.
 
     Raises:
         UsageError: no such data; labels are needed and missing; how to prepare is not clear.
         InputError: it cannot be read, or does not fit the model; the message names array or file.
         MissingExtra: images, and Pillow is not installed.
     """
-    data = _loaded(path, facts.inputs, preparation, Known(tuple(classes), _class_count(facts)), reporter)
+    known = Known(tuple(classes), _class_count(facts))
+    data = _loaded(path, facts.inputs, preparation, known, reporter, bound)
+    if reporter is not None and (drawn := (data.preparation or {}).get("drawn")) is not None:
+        reporter.note(f"{path}: {bound.said(drawn)}")
     if need_labels and data.labels is None:
         raise UsageError(
             f"{path}: no labels in it",
@@ -71,8 +79,8 @@ def read(
     path: Path, specs: Sequence[TensorSpec], *, preparation: Preparation | None = None, classes: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> Dataset:  # fmt: skip
-    """As `load`, for inputs that are known without the model file: those of what a device serves."""
-    return _loaded(path, specs, preparation, Known(tuple(classes)), reporter)
+    """As `load`, for inputs that are known without the model file: those of what a device serves. All are kept."""
+    return _loaded(path, specs, preparation, Known(tuple(classes)), reporter, None)
 
 
 def _class_count(facts: ModelFacts) -> int | None:
@@ -82,10 +90,14 @@ def _class_count(facts: ModelFacts) -> int | None:
 
 
 def _loaded(
-    path: Path, specs: Sequence[TensorSpec], preparation: Preparation | None, known: Known, reporter: Reporter | None
+    path: Path, specs: Sequence[TensorSpec], preparation: Preparation | None, known: Known, reporter: Reporter | None,
+    bound: Bound | None,
 ) -> Dataset:  # fmt: skip
     check_file(path)
-    data = _read(path, specs, preparation or Preparation(), known, reporter or Reporter())
+    data = _read(path, specs, preparation or Preparation(), known, reporter or Reporter(), bound)
+    size = sum(array[:1].nbytes for array in (*data.inputs.values(), data.targets) if array is not None)
+    if bound is not None and (rows := bound.rows(len(data), size)) is not None:
+        data = replace(data.select(rows), preparation=recorded(data.preparation, len(rows), len(data)))
     prepared = (data.preparation or {}).get("kind") in listing.KINDS.values()
     if reporter is not None and not prepared and preparation not in (None, Preparation()):
         reporter.note(f"{path}: arrays are taken as they are; the preparation is for images and recordings")
@@ -93,22 +105,29 @@ def _loaded(
 
 
 def _read(
-    path: Path, specs: Sequence[TensorSpec], preparation: Preparation, known: Known, reporter: Reporter
+    path: Path, specs: Sequence[TensorSpec], preparation: Preparation, known: Known, reporter: Reporter,
+    bound: Bound | None,
 ) -> Dataset:  # fmt: skip
     if function.is_function(path):
-        step = Step("read", str(path))  # it is the user's own code: it may take long, or never end
-        reporter.started(step)
-        made = function.read(path, specs)
-        reporter.finished(step, wording.counted(len(made), "sample"))
-        return made
+        # It is the user's own code: it may take long, or never end.
+        return _told(path, lambda: function.read(path, specs), reporter)
     if path.is_dir():
         return _of_files(path, listing.of_folder(path, known), specs, preparation, reporter)
+    heard = reporter if path.stat().st_size > LARGE else Reporter()
     if path.suffix.lower() != ".csv":
-        return archive.read(path, specs)
+        return _told(path, lambda: archive.read(path, specs, bound), heard)
     found = table.columns(path)
     if found.file is not None:
         return _of_files(path, table.files(path, found, known), specs, preparation, reporter)
-    return table.numbers(path, found, specs, known)
+    return _told(path, lambda: table.numbers(path, found, specs, known), heard)
+
+
+def _told(path: Path, make: Callable[[], Dataset], reporter: Reporter) -> Dataset:
+    step = Step("read", str(path))
+    reporter.started(step)
+    made = make()
+    reporter.finished(step, wording.counted(len(made), "sample"))
+    return made
 
 
 def _of_files(

@@ -6,6 +6,7 @@ An int8 model that was calibrated on 0…255 and is asked with 0…1 answers non
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from edgeship.errors import InputError
 #: 128 to 255; sets of one preparation that differ by chance stay below 3 from a few samples on.
 REFUSED, ODD = 16.0, 4.0
 FEW = 50  # samples
+
+#: Layers of Keras that bring pictures to the scale that a model wants.
+_SCALING = frozenset({"Rescaling", "Normalization"})
 
 _VALUES = 1_000_000  # that a quantile looks at, of each array
 
@@ -42,6 +46,33 @@ def doubts(calibration: Dataset, evaluation: Dataset) -> tuple[str, ...]:
         *_alone("evaluation", evaluation),
         *_shared(calibration, evaluation),
     )
+
+
+def doubts_alone(calibration: Dataset, operators: Collection[str] = ()) -> tuple[str, ...]:
+    """What a person should know of samples that are compared with no others, one sentence each.
+
+    Args:
+        calibration: the samples.
+        operators: of the model, in its own words.
+    """
+    scales_itself = not _SCALING.isdisjoint(operators)
+    return (
+        *(
+            f"input {name!r}: calibration data is whole numbers from {_range(array)}, as a file has them: is that what "
+            "the model was trained on, or 0 to 1, or -1 to 1?"
+            for name, array in calibration.inputs.items()
+            if not scales_itself and _as_in_a_file(array)
+        ),
+        *_alone("calibration", calibration),
+    )
+
+
+def _as_in_a_file(array: Array) -> bool:
+    """Whether a float input was given the bytes of pictures: whole numbers, none negative, many above 15, of 8 bits."""
+    if array.dtype.kind != "f" or array.ndim < 4:
+        return False
+    some = _some(array)
+    return bool(some.min() >= 0 and 128 <= some.max() <= 255 and (some > 15).mean() > 0.05 and (some % 1 == 0).all())
 
 
 def _ranges(name: str, calibration: Dataset, evaluation: Dataset) -> str:

@@ -18,7 +18,7 @@ from edgeship import dataset
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, UsageError
 from edgeship.model import ModelFacts
-from edgeship.optimize import board, gate
+from edgeship.optimize import board, chance, gate
 from edgeship.optimize.board import Trial
 from edgeship.optimize.gate import GateVerdict
 from edgeship.preparation import Preparation
@@ -94,6 +94,9 @@ def convert(
     samples = None
     if data is not None:
         samples = dataset.load(data, source, preparation=preparation, reporter=reporter)
+    if samples is not None and scheme.calibrated:
+        for doubt in dataset.doubts_alone(samples, source.operators):
+            reporter.note(doubt)
     step = Step("convert", f"{format} {scheme.name}")
     reporter.started(step)
     compared, on = _compared(source, scheme, samples)
@@ -103,6 +106,10 @@ def convert(
     verdict = None
     if compared is not None:
         verdict = gate.check(source, made, compared, reporter)
+        if compared.labels is not None:
+            expected = registry.source_answers(source, made, compared, reporter)
+            if (odd := chance.doubt(made.outputs, expected, compared.labels)) is not None:
+                reporter.note(odd)
         verdict.require(f"{source.path}: {format} {scheme.name}")
     trial = None
     if profile is not None:
@@ -124,7 +131,8 @@ def _compared(source: ModelFacts, scheme: Scheme, samples: Dataset | None) -> tu
     quantization is shows on real data alone: without it nothing is compared.
     """
     if samples is not None:
-        return Dataset(samples.take(COMPARED, 0).inputs), "data"
+        few = samples.take(COMPARED, 0)
+        return Dataset(few.inputs, few.labels), "data"
     if scheme.precision != source.precision:
         return None, ""
     return gate.noise(source.inputs, COMPARED), "noise"

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from edgeship.dataset import Dataset
 from edgeship.errors import InputError
 from edgeship.model import ModelFacts
+from edgeship.optimize import chance, metrics, own
 from edgeship.optimize import gate as numeric
-from edgeship.optimize import metrics, own
 from edgeship.optimize.agreement import agreeing, states
 from edgeship.optimize.answers import Answers
 from edgeship.optimize.drops import Comparison, Drop
@@ -131,7 +131,8 @@ def check(
     reporter = reporter or Reporter()
     expected = registry.source_answers(facts, variant, evaluation, reporter)
     check_source(str(facts.path), variant.outputs, expected)
-    given = answers.of_variant(variant, evaluation, threads=threads, reporter=reporter)
+    what = f"{facts.path}: {variant.format} {variant.precision}"
+    given = answers.of_variant(variant, evaluation, threads=threads, reporter=reporter, what=what)
     both = Answers(
         expected, given, variant.outputs, evaluation.labels, evaluation.targets, evaluation.slices, evaluation.inputs
     )
@@ -141,7 +142,9 @@ def check(
     return gated(verdict, numeric.judge_run(start, variant, evaluation, exact, given, reporter, threads=threads))
 
 
-def rehearse(facts: ModelFacts, variant: Variant, evaluation: Dataset, metric: str | None, reporter: Reporter) -> None:
+def rehearse(
+    facts: ModelFacts, variant: Variant, evaluation: Dataset, metric: str | None, reporter: Reporter
+) -> str | None:  # fmt: skip
     """What `check` would find whatever the variant answers: the source's own answers, and the metric on them.
 
     Args:
@@ -150,6 +153,9 @@ def rehearse(facts: ModelFacts, variant: Variant, evaluation: Dataset, metric: s
         evaluation: as `check`.
         metric: likewise.
         reporter: likewise.
+
+    Returns:
+        What a person should know of these answers: see `chance.doubt`.
 
     Raises:
         As `check`.
@@ -162,6 +168,7 @@ def rehearse(facts: ModelFacts, variant: Variant, evaluation: Dataset, metric: s
         expected, expected, variant.outputs, evaluation.labels, evaluation.targets, evaluation.slices, evaluation.inputs
     )
     metrics.rehearse(metric, alike)
+    return chance.doubt(variant.outputs, expected, evaluation.labels)
 
 
 def check_source(path: str, outputs: Sequence[TensorSpec], expected: Sequence[FloatArray]) -> None:

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 from edgeship.errors import EdgeshipError
 from edgeship.model import ModelFacts
-from edgeship.optimize import quality
 from edgeship.optimize.search.candidate import Candidate
-from edgeship.optimize.search.evaluate import SEED, Job, Outcome, build, failed
-from edgeship.reporter import Reporter
+from edgeship.optimize.search.evaluate import Job, Outcome, build, failed
 from edgeship.targets.scheme import Scheme
 
 
@@ -44,15 +42,11 @@ def _precision(members: Sequence[Candidate], source: ModelFacts) -> str:
 
 
 def perform(job: Job) -> Outcome:
-    """Build the candidate of a job, and try the metric on the source's answers; an outcome without a verdict."""
+    """Build the candidate of a job; an outcome without a verdict."""
     begun = time.monotonic()
-    variant = None
     try:
-        variant = build(job)
-        evaluation = job.evaluation.load().take(job.samples, SEED)
-        quality.rehearse(job.source, variant, evaluation, job.metric, Reporter())
-        return Outcome(job.candidate, 0, variant, seconds=time.monotonic() - begun)
+        return Outcome(job.candidate, 0, build(job), seconds=time.monotonic() - begun)
     except EdgeshipError as error:
-        return failed(job.candidate, error, variant, time.monotonic() - begun)
+        return failed(job.candidate, error, seconds=time.monotonic() - begun)
     except MemoryError:
         return Outcome(job.candidate, 0, error="there is not enough memory to convert it", hint="fewer --jobs")

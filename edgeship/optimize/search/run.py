@@ -17,14 +17,14 @@ from edgeship.bench import units
 from edgeship.dataset import Dataset
 from edgeship.errors import ConversionError, EdgeshipError, UsageError
 from edgeship.model import ModelFacts
-from edgeship.optimize import board
+from edgeship.optimize import board, metrics, quality
 from edgeship.optimize.board import Trial
 from edgeship.optimize.prune.make import prune
 from edgeship.optimize.prune.plan import Plan
 from edgeship.optimize.quality import Verdict
 from edgeship.optimize.search import begin, halving, mixed, pick, store
 from edgeship.optimize.search.candidate import Candidate, Refusal, Wish, first, preferred_formats
-from edgeship.optimize.search.evaluate import SEED, Job, Limits, Outcome, work
+from edgeship.optimize.search.evaluate import SEED, Job, Limits, Outcome, failed, work
 from edgeship.optimize.search.latency import Stopwatch
 from edgeship.optimize.search.pick import Budget, Pick, Row
 from edgeship.optimize.search.said import row_data, told, why_none
@@ -102,6 +102,7 @@ class Search:
         self._gone: dict[Candidate, str] = {}
         self._costs: dict[str, tuple[Cost, ...]] = {}
         self._pruned: dict[float, Tuned] = {}
+        self._doubts: set[str] = set()  # that were said
         self._untimed: list[tuple[str, str]] = []  # candidates whose timing failed, and why
         self._starts = {1.0: request.source}  # how many times less arithmetic -> the model
 
@@ -203,18 +204,46 @@ class Search:
         """What the candidates of a format start from, made once; those go on whose start was made."""
         groups = {group.start: group for group in begin.groups(candidates, self._request.source)}
         alive: set[Candidate] = set()
+        built: list[Outcome] = []
         for outcome in self._outcomes(begin.perform, BEGIN, list(groups), samples):
-            group, step = groups[outcome.candidate], Step(BEGIN, outcome.candidate.name)
+            step = Step(BEGIN, outcome.candidate.name)
             if outcome.error is None:
-                alive.update(group.members)
+                built.append(outcome)
                 self._reporter.finished(step, "", {"seconds": outcome.seconds})
-                continue
-            self._last |= {member: replace(outcome, candidate=member) for member in group.members}
-            self._gone |= dict.fromkeys(group.members, outcome.error)
-            spared = wording.counted(len(group.members), "candidate")
-            said = f"{outcome.error.splitlines()[0]}   so none of {spared} is tried"
-            self._reporter.finished(step, said, {"seconds": outcome.seconds, "passed": False})
+            else:
+                self._spare(groups[outcome.candidate], outcome, step)
+        for outcome in built:
+            if self._rehearsed(groups[outcome.candidate], outcome, samples):
+                alive.update(groups[outcome.candidate].members)
         return [candidate for candidate in candidates if candidate in alive]
+
+    def _rehearsed(self, group: begin.Group, built: Outcome, samples: int) -> bool:
+        """Whether the source's own answers, and the metric of them, are what candidates can be judged by."""
+        request = self._request
+        evaluation = request.evaluation.take(samples, SEED)
+        metric = request.metric or metrics.default(evaluation.labels, evaluation.targets)
+        step = Step("source", f"answers for {built.candidate.name}, and {metrics.title(metric)} of them")
+        self._reporter.started(step)
+        assert built.variant is not None
+        try:
+            doubt = quality.rehearse(request.source, built.variant, evaluation, metric, self._reporter)
+        except EdgeshipError as error:
+            self._spare(group, failed(built.candidate, error, built.variant, built.seconds), step)
+            return False
+        self._reporter.finished(step, "")
+        if doubt is not None and doubt not in self._doubts:  # it is the same for every format
+            self._doubts.add(doubt)
+            self._reporter.note(doubt)
+        return True
+
+    def _spare(self, group: begin.Group, outcome: Outcome, step: Step) -> None:
+        """What candidates start from is not there: none of them is tried."""
+        why = outcome.error or ""
+        self._last |= {member: replace(outcome, candidate=member) for member in group.members}
+        self._gone |= dict.fromkeys(group.members, why)
+        spared = wording.counted(len(group.members), "candidate")
+        said = f"{why.splitlines()[0]}   so none of {spared} is tried"
+        self._reporter.finished(step, said, {"seconds": outcome.seconds, "passed": False})
 
     def _judge(self, candidates: Sequence[Candidate], samples: int, step: Step | None = None) -> list[Outcome]:
         """Build and judge on so many samples; in the order of the candidates. `step` is told how many are done."""

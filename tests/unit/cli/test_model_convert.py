@@ -152,6 +152,26 @@ def test_a_conversion_is_compared_with_its_source_on_noise_and_a_quantization_on
     assert (loose["compared_on"], loose["compared"]) == (None, None)
 
 
+def test_what_is_odd_about_the_data_is_said_before_and_about_the_model_after(tmp_path: Path) -> None:
+    models.tiny_tflite(tmp_path / "m.tflite", "float32")
+    x, labels = models.samples(60)
+    np.savez(tmp_path / "fine.npz", image=x, labels=labels)
+    fine = run("model", "quantize", "m.tflite", "--data", "fine.npz", "--output", "q.tflite").stderr
+    assert "calibration data" not in fine
+    assert "the model itself" not in fine
+    np.savez(tmp_path / "one.npz", image=x[:40], labels=np.full(40, 3))
+    one = run("model", "quantize", "m.tflite", "--data", "one.npz", "--output", "q.tflite").stderr
+    assert "calibration data has 40 samples only: 200 to 1,000 are usual" in one
+    assert "all 40 samples of the calibration data are of class 3" in one
+    shifted = (labels + 1) % (labels.max() + 1)
+    np.savez(tmp_path / "shifted.npz", image=x, labels=shifted)
+    other = run("model", "quantize", "m.tflite", "--data", "shifted.npz", "--output", "q.tflite").stderr
+    assert "the model itself is right on " in other
+    np.savez(tmp_path / "bytes.npz", image=np.rint(255 * (x - x.min()) / np.ptp(x)))
+    bytes_ = run("model", "quantize", "m.tflite", "--data", "bytes.npz", "--output", "q.tflite").stderr
+    assert "calibration data is whole numbers from 0 to 255, as a file has them" in bytes_
+
+
 @pytest.mark.parametrize("arguments", [(), ("--data", "data.npz")])
 def test_what_answers_otherwise_than_its_source_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, arguments: tuple[str, ...]

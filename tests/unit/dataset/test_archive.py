@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import tracemalloc
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgeship.dataset import archive, load
+from edgeship.dataset import archive, load, loading, read
+from edgeship.dataset.drawing import Bound
 from edgeship.errors import InputError, UsageError
 from edgeship.model import ModelFacts
+from edgeship.reporter import Reporter, Step
 from edgeship.runtime.manifest import TensorSpec
 
 IMAGE = TensorSpec("image", "float32", (1, 4, 4, 1))
@@ -53,6 +57,100 @@ def test_compressed_and_fortran_ordered_arrays_are_read(tmp_path: Path) -> None:
     wanted = images()
     np.savez_compressed(tmp_path / "d.npz", image=np.asfortranarray(wanted))
     assert np.array_equal(load(tmp_path / "d.npz", facts()).inputs["image"][:, 0], wanted)
+
+
+FEW = Bound(samples=7)
+
+
+class Noted(Reporter):
+    """Remembers notes and steps."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.steps: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def finished(self, step: Step, summary: str, data: Mapping[str, Any] | None = None) -> None:
+        self.steps.append(f"{step.name} {summary}")
+
+
+@pytest.mark.parametrize("save_as", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("chunk", [1, 200, 1 << 22])
+def test_of_more_samples_than_are_kept_a_seeded_draw_is_read_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_as: Any, order: Any, chunk: int
+) -> None:
+    monkeypatch.setattr(archive, "_CHUNK", chunk)
+    x, labels = images(40), np.arange(40)
+    night = labels % 2 == 0
+    save_as(tmp_path / "d.npz", image=np.asarray(x, order=order), labels=labels, **{"slice:night": night})
+    noted = Noted()
+    data = load(tmp_path / "d.npz", facts(), bound=FEW, reporter=noted)
+    whole = load(tmp_path / "d.npz", facts())
+    assert data.sha256 == whole.take(7, 0).sha256, "the draw is that of every other place"
+    assert data.labels is not None
+    assert np.array_equal(data.slices["night"], data.labels % 2 == 0)
+    assert data.preparation == {"kind": "arrays", "drawn": {"samples": 7, "of": 40, "seed": 0}}
+    assert whole.preparation is None
+    assert noted.notes == [
+        f"{tmp_path}/d.npz: of 40 samples a seeded draw of 7 is used: at most 7, and 2.1 GB of them, are kept in memory"
+    ]
+
+
+def test_one_array_in_a_file_is_drawn_too(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", images(40))
+    data = load(tmp_path / "d.npy", facts(), bound=FEW)
+    assert data.sha256 == load(tmp_path / "d.npy", facts()).take(7, 0).sha256
+
+
+def test_what_is_kept_is_limited_in_bytes_too(tmp_path: Path) -> None:
+    """As the model takes them: four bytes a number, whatever the file has."""
+    save(tmp_path / "d.npz", image=(images(40) * 255).astype(np.uint8))
+    data = load(tmp_path / "d.npz", facts(), bound=Bound(bytes=4 * 16 * 5 + 1))
+    assert len(data) == 5
+
+
+def test_no_more_than_is_kept_is_in_memory_while_it_is_read(tmp_path: Path) -> None:
+    save(tmp_path / "d.npz", image=np.zeros((400_000, 4, 4, 1), np.float32))
+    tracemalloc.start()
+    try:
+        data = load(tmp_path / "d.npz", facts(), bound=Bound(samples=1000))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(data) == 1000
+    assert peak < 24_000_000, "the file holds 25.6 MB of values: a chunk at a time, and the draw"
+
+
+def test_a_file_that_ends_early_is_damaged_in_a_draw_too(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", images(40))
+    raw = (tmp_path / "d.npy").read_bytes()
+    (tmp_path / "d.npy").write_bytes(raw[:-4])
+    with pytest.raises(InputError, match="damaged: 2560 bytes declared, 2556 there"):
+        load(tmp_path / "d.npy", facts(), bound=FEW)
+
+
+def test_arrays_of_different_length_are_refused_and_not_drawn(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"array 'labels': expected shape \[40\], got \[39\]"):
+        load(save(tmp_path / "d.npz", image=images(40), labels=np.arange(39)), facts(), bound=FEW)
+
+
+def test_what_a_device_is_asked_is_never_drawn(tmp_path: Path) -> None:
+    data = read(save(tmp_path / "d.npz", image=np.zeros((100_001, 4, 4, 1), np.uint8)), [IMAGE])
+    assert len(data) == 100_001
+    assert len(load(tmp_path / "d.npz", facts())) == 100_000
+
+
+def test_a_large_file_is_a_step_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "d.npz", image=images())
+    noted = Noted()
+    load(tmp_path / "d.npz", facts(), reporter=noted)
+    assert noted.steps == []
+    monkeypatch.setattr(loading, "LARGE", 100)
+    load(tmp_path / "d.npz", facts(), reporter=noted)
+    assert noted.steps == ["read 5 samples"]
 
 
 @pytest.mark.parametrize("name", ["x", "images", "whatever"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeship.dataset import Dataset, check_scale, doubts
+from edgeship.dataset import Dataset, check_scale, doubts, doubts_alone
 from edgeship.dataset.samples import Array
 from edgeship.errors import InputError
 
@@ -35,6 +35,28 @@ def test_another_scale_is_refused_with_both_ranges() -> None:
     (doubt,) = doubts(Dataset({"image": pixels(0) / 100}), Dataset({"image": pixels(1)}))
     assert doubt.endswith(
         "calibration data is 0 to 2.55, evaluation data 0 to 255: were they prepared in the same way?"
+    )
+
+
+def test_alone_the_bytes_of_pictures_are_odd_unless_the_model_scales_them() -> None:
+    (doubt,) = doubts_alone(Dataset({"image": pixels(0)}))
+    assert doubt == (
+        "input 'image': calibration data is whole numbers from 0 to 255, as a file has them: is that what the model "
+        "was trained on, or 0 to 1, or -1 to 1?"
+    )
+    assert doubts_alone(Dataset({"image": pixels(0)}), {"Rescaling": 1, "Conv2D": 3}) == ()
+    for fine in (
+        pixels(0) / 255, pixels(0) - 128, pixels(0) * 2, pixels(0)[:, 0, :, 0, 0],
+        (pixels(0) > 100).astype(np.float32), pixels(0).astype(np.uint8),
+    ):  # fmt: skip
+        assert doubts_alone(Dataset({"image": fine})) == ()
+
+
+def test_alone_one_class_and_few_samples_are_said_too() -> None:
+    data = Dataset({"image": pixels(0, 9) / 255}, np.full(9, 2, np.int32))
+    assert doubts_alone(data) == (
+        "calibration data has 9 samples only: 200 to 1,000 are usual",
+        "all 9 samples of the calibration data are of class 2",
     )
 
 

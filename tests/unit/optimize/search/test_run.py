@@ -117,7 +117,7 @@ def test_it_picks_reports_and_saves(inlined: None, tmp_path: Path) -> None:
     statuses = {t.candidate.name: t.status for t in found.tried}
     assert statuses["tflite int8"] == "pick"
     assert statuses["tflite float32"] == "within"
-    assert {name for name, _, _ in told.steps} == {"prepare", "convert", "round", "try", "time"}
+    assert {name for name, _, _ in told.steps} == {"prepare", "convert", "source", "round", "try", "time"}
     said = {subject: d["summary"] for name, subject, d in told.steps if name == "round"}
     assert said["1 of 2"].startswith("7 candidates on 128 of 300 samples, ")
     assert said["2 of 2"].endswith(" on 300 of 300 samples, 3 go on")
