@@ -207,7 +207,7 @@ def check_request(target: Target, source: ModelFacts, scheme: Scheme, calibratio
 
 def needs_calibration(source: ModelFacts, scheme: Scheme) -> bool:
     """Whether building this takes representative data."""
-    return scheme.calibrated and source.precision != scheme.precision
+    return scheme.needs_data and source.precision != scheme.precision
 
 
 def calibration_of(data: Dataset) -> tuple[Dataset, dict[str, Any]]:

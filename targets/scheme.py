@@ -21,6 +21,10 @@ RANGES = ("min-max", "moving-average", "percentile", "entropy", "mse")
 #: Types of the inputs and outputs: what the format's quantizer makes of itself, or this.
 ENDPOINTS = ("default", "int8", "float32")
 
+#: How weights become int8: each to its nearest step, or so that the layer's answers stay (`targets.rounding`).
+ROUNDINGS = ("nearest", "fitted")
+FITTED = ("int8-weights", "int8", "int16x8")  # precisions that can be
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -33,6 +37,8 @@ class Scheme:
         symmetric: activations with zero point 0; int16x8 always is.
         endpoints: one of `ENDPOINTS`; of int8.
         keep: layers that stay in float: names of the tensors that they write, in the float model of the format.
+        rounding: one of `ROUNDINGS`; fitted takes representative data.
+        weights_only: layers with int8 weights that are computed in float, named likewise; of calibrated precisions.
 
     Raises:
         UsageError: a word that is not known.
@@ -44,11 +50,14 @@ class Scheme:
     symmetric: bool = False
     endpoints: str = "default"
     keep: tuple[str, ...] = ()
+    rounding: str = "nearest"
+    weights_only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for value, known, what in (
             (self.precision, PRECISIONS, "precision"), (self.ranges, RANGES, "choice of ranges"),
             (self.endpoints, ENDPOINTS, "type of inputs and outputs"),
+            (self.rounding, ROUNDINGS, "rounding of weights"),
         ):  # fmt: skip
             if value not in known:
                 close = difflib.get_close_matches(value, known, n=1)
@@ -59,8 +68,13 @@ class Scheme:
 
     @property
     def calibrated(self) -> bool:
-        """Whether it takes representative data."""
+        """Whether activations are quantized with ranges from representative data."""
         return self.precision in CALIBRATED
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it takes representative data."""
+        return self.calibrated or self.rounding == "fitted"
 
     @property
     def idle(self) -> tuple[str, str] | None:
@@ -73,39 +87,56 @@ class Scheme:
         if not self.calibrated and (self.symmetric or self.ranges != "min-max"):
             asked = "symmetric activations" if self.symmetric else f"ranges by {self.ranges}"
             return f"{self.precision} calibrates no activations, so there are no {asked}", "--precision int8"
+        if self.rounding == "fitted" and (self.precision not in FITTED or not self.per_channel):
+            return (
+                f"weights of {self.precision}{'' if self.per_channel else ' with one scale a tensor'} are not fitted",
+                "--precision int8 or int8-weights, with a scale for each channel",
+            )
+        if self.weights_only and not self.calibrated:
+            return f"{self.precision} has no int8 activations that layers could go without", "--precision int8"
         if self.precision in ("float32", "float16") and not self.per_channel:
             return f"{self.precision} has no scales, so there is none a tensor", "--precision int8"
         return None
 
     @property
     def name(self) -> str:
-        """For people: `int8`, `int8 percentile per-tensor, 2 layers float32`."""
+        """For people: `int8`, `int8 percentile fitted, 3 layers int8 weights, 2 layers float32`."""
         words = [self.precision]
         if self.calibrated and self.ranges != "min-max":
             words.append(self.ranges)
+        if self.rounding != "nearest":
+            words.append(self.rounding)
         if not self.per_channel:
             words.append("per-tensor")
         if self.symmetric and self.precision == "int8":
             words.append("symmetric")
         if self.endpoints != "default":
             words.append(f"{self.endpoints} in and out")
-        name = " ".join(words)
-        return name + (f", {len(self.keep)} layer{'s' * (len(self.keep) > 1)} float32" if self.keep else "")
+        parts = [" ".join(words)]
+        if self.weights_only:
+            parts.append(f"{_layers(self.weights_only)} int8 weights")
+        if self.keep:
+            parts.append(f"{_layers(self.keep)} float32")
+        return ", ".join(parts)
 
     def encode(self) -> dict[str, Any]:
         """To what `json.dumps` takes.
 
         What is as by default is left out: a setting that is added later moves no recipe's hash.
         """
-        given = dataclasses.asdict(self) | {"keep": list(self.keep)}
-        usual = dataclasses.asdict(Scheme(self.precision)) | {"keep": []}
+        given = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        usual = {k: [] if isinstance(v, tuple) else v for k, v in dataclasses.asdict(Scheme(self.precision)).items()}
         return {key: value for key, value in given.items() if key == "precision" or value != usual[key]}
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Scheme:
         """From what `encode` gave. Raises UsageError."""
-        given: dict[str, Any] = {key: tuple(map(str, value)) if key == "keep" else value for key, value in data.items()}
+        given: dict[str, Any] = {k: tuple(map(str, v)) if k in ("keep", "weights_only") else v for k, v in data.items()}
         try:
             return cls(**given)
         except TypeError as error:
             raise UsageError(f"not a scheme: {error}") from error
+
+
+def _layers(names: tuple[str, ...]) -> str:
+    return f"{len(names)} layer{'s' * (len(names) > 1)}"

@@ -104,18 +104,31 @@ def convert(
     metavar="NAME",
     help="A layer that stays in float: the tensor that it writes, as model inspect names it. Repeatable.",
 )
+@click.option(
+    "--weights-only",
+    multiple=True,
+    metavar="NAME",
+    help="A layer with int8 weights that computes in float, named likewise. Repeatable.",
+)
+@click.option(
+    "--rounding",
+    metavar="NAME",
+    default="nearest",
+    show_default=True,
+    help="How weights become int8: nearest, or fitted to what their layers read, which takes --data.",
+)
 @with_output
 def quantize(
     out: Output, file: Path, output: Path, format_: str | None, data: Path | None, signature: str | None,
     shapes: tuple[str, ...], precision: str, ranges: str, per_tensor: bool, symmetric: bool, endpoints: str,
-    keep: tuple[str, ...], board: str | None, stated: tuple[str, ...],
+    keep: tuple[str, ...], weights_only: tuple[str, ...], rounding: str, board: str | None, stated: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Quantize a model: fewer bits for its weights, or for all of it with --data."""
     from edgeship.model import parse_shapes
     from edgeship.targets import registry
     from edgeship.targets.scheme import Scheme
 
-    scheme = Scheme(precision, ranges, not per_tensor, symmetric, endpoints, keep)
+    scheme = Scheme(precision, ranges, not per_tensor, symmetric, endpoints, keep, rounding, weights_only)
     facts = registry.inspect(file, signature, parse_shapes(shapes))
     _make(out, facts, scheme, output, format_, data, stated, board, "model.quantize")
 

@@ -290,8 +290,8 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
     formats = {one.candidate.format for one in tried}
     if left_out := [(r.name, r.why) for r in found.refused if r.name.split()[0] not in formats]:
         pairs.append(("not tried", routes.told(left_out)))
-    if picked is not None and picked.candidate.scheme.keep:
-        pairs.append(("in float", report.kept_layers(found, picked.candidate)))
+    if picked is not None and (layers := report.kept_layers(found, picked.candidate)):
+        pairs.append(("in float", layers))
     files = [
         ("model", saved.model),
         ("recipe", saved.recipe),

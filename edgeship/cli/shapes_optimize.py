@@ -95,6 +95,7 @@ class LayerCost(Record):
     operator: str
     weights: int
     error: float = Field(description="relative squared error of the outputs when it alone is int8")
+    weights_error: float = Field(description="likewise when only its weights are int8, and computed with in float")
 
 
 class Optimize(Record):

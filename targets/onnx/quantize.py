@@ -9,7 +9,8 @@ from typing import Any
 
 from edgeship import wording
 from edgeship.errors import ConversionError
-from edgeship.targets.onnx import dynamic, static, weights
+from edgeship.targets import rounding
+from edgeship.targets.onnx import dynamic, fit, static, weights
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.inspect import describe, read
 from edgeship.targets.scheme import Scheme
@@ -19,7 +20,8 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Make `model.onnx` in `folder` out of the float model at `request["path"]`.
 
     Args:
-        request: "path": as `prepare` makes it; "scheme"; "ranges": path of what `collect` wrote, or null.
+        request: "path": as `prepare` makes it; "scheme"; "ranges": path of what `collect` wrote, or null; "fitted":
+            folder of what `fit` wrote, where the scheme asks for it.
         folder: gets model.onnx.
 
     Returns:
@@ -33,6 +35,8 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     model = read(Path(request["path"]))
     held = static.kept(model, scheme.keep)
     shapes = [g.shapes(model)[value.name][1] for value in model.graph.output]
+    if request.get("fitted"):
+        fit.apply(model, rounding.load(Path(request["fitted"])), held)
     if scheme.calibrated:
         found = json.loads(Path(request["ranges"]).read_text(encoding="utf-8"))
         made, decided = static.quantize(model, scheme, found)

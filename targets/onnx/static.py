@@ -131,7 +131,7 @@ def quantize(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> tuple[Any,
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     left = excluded(model, scheme, found)
-    keep = passing_to(model, left.keep)
+    keep = passing_to(model, left.keep | kept(model, scheme.weights_only))
     wide = scheme.precision == "int16x8"
     bodies = g.with_bodies(model)
     own_biases(model)

@@ -14,7 +14,7 @@ from typing import Any
 from edgeship.dataset import Dataset
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
-from edgeship.targets import cache, child, routes
+from edgeship.targets import cache, child, fitting, routes
 from edgeship.targets.base import Recipe, Variant, calibration_of, check_request, needs_calibration, versions_of
 from edgeship.targets.build import Made, make, read_facts
 from edgeship.targets.onnx import plain
@@ -61,8 +61,10 @@ class OnnxTarget:
         def quantize(work: Path) -> Made:
             start = self.build(source, Scheme("float32"), None, folder, reporter)
             request: dict[str, Any] = {"path": str(start.path.resolve()), "scheme": scheme.encode(), "ranges": None}
-            if data is not None:
+            if data is not None and scheme.calibrated:
                 request["ranges"] = str(_collected(start, scheme, data, str(source.path)).resolve())
+            if data is not None and scheme.rounding == "fitted":
+                request["fitted"] = str(fitting.fitted(start, data, str(source.path)).resolve())
             return Made(_QUANTIZE, request, None, work, child.CONVERT)
 
         perform = prepare if scheme.precision == source.precision else quantize
@@ -88,7 +90,10 @@ class OnnxTarget:
             if needs_calibration(source, scheme):
                 assert calibration is not None
                 data, used = calibration_of(calibration)
-                steps.append({"do": "calibrate", **_calibration(scheme), "by": _COLLECTED})
+                if scheme.calibrated:
+                    steps.append({"do": "calibrate", **_calibration(scheme), "by": _COLLECTED})
+                if scheme.rounding == "fitted":
+                    steps.append(fitting.step())
             steps.append({"do": "quantize", "to": scheme.encode(), **_made(scheme), "by": _BY})
             versions |= versions_of({"sympy": "onnx"})
         return data, Recipe(source.sha256, source.format, "onnx", scheme.precision, tuple(steps), used, versions)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.errors import ConversionError
-from edgeship.targets import feed
+from edgeship.targets import feed, rounding
 from edgeship.targets.scheme import Scheme
-from edgeship.targets.tflite import calibrate, layers, plan, quantize
+from edgeship.targets.tflite import calibrate, fit, layers, plan, quantize
 from edgeship.targets.tflite.half import halve
 from edgeship.targets.tflite.inspect import default_signature, describe
 from edgeship.targets.tflite.prepare import ready
@@ -26,7 +26,8 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Make `model.tflite` in `folder` out of the file at `request["path"]`.
 
     Args:
-        request: "path"; "scheme"; "from": what the file is now; "samples": a feed or null.
+        request: "path"; "scheme"; "from": what the file is now; "samples": a feed or null; "fitted": folder of what
+            `fit` wrote, where the scheme asks for it.
         folder: gets model.tflite.
 
     Returns:
@@ -37,14 +38,14 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     scheme = Scheme.parse(request["scheme"])
     kept = 0.0
     if scheme.precision != request["from"]:
-        data, kept, remarks = _quantized(ready(data), scheme, request["samples"])
+        data, kept, remarks = _quantized(ready(data), scheme, request["samples"], request.get("fitted"))
         decided += remarks
     (folder / "model.tflite").write_bytes(data)
     return {**describe(read(data)), "fixed": fixed, "kept_share": kept, "decided": decided}
 
 
 def _quantized(
-    data: bytes, scheme: Scheme, samples: list[Mapping[str, str]] | None
+    data: bytes, scheme: Scheme, samples: list[Mapping[str, str]] | None, fitted: str | None
 ) -> tuple[bytes, float, list[str]]:  # fmt: skip
     """(the file, share of the layers kept in float, what people should know)."""
     structure = read(data)
@@ -52,6 +53,9 @@ def _quantized(
     kept = layers.share(structure, chosen)
     if scheme.precision == "float32":
         return data, kept, []
+    if fitted is not None:
+        data = fit.apply(data, structure, rounding.load(Path(fitted)), chosen)
+        structure = read(data)
     if scheme.precision == "float16":
         data = halve(data, structure, chosen)
         structure = read(data)

@@ -10,9 +10,10 @@ leaves the operator as it is and says nothing. The rules, chosen by running them
 * A comparison stays in float: what keeps a division from zero is one, and it must not see a zero that is none.
 * Parts of one output whose ranges differ much (boxes in pixels, scores of 0 to 1) are joined in float, and the output
   stays in float: with one scale for both, every score is 0 or the size of a box's rounding.
-* A layer that is to stay in float stays in float whole: weights and activations. What only moves its values about (a
-  max pool, a reshape) stays in float with it: int8 there would lose what was to be kept. So does what moves values
-  between any two operators in float, or from an input of the model to one.
+* A layer that is to stay in float stays in float whole: weights and activations. One of `weights_only` has int8 weights
+  and computes in float all the same, as "int8-weights" does. What only moves the values of either about (a max pool, a
+  reshape) stays in float with it: int8 there would lose what was to be kept. So does what moves values between any two
+  operators in float, or from an input of the model to one.
 """
 
 from __future__ import annotations
@@ -67,6 +68,12 @@ def scope(operator: Operator, graph: Subgraph) -> str:
     return ";".join(graph.tensors[i].name for i in operator.outputs)
 
 
+def code_of(structure: Structure, place: Place) -> int:
+    """Builtin code of an operator."""
+    subgraph, operator = place
+    return structure.codes[structure.subgraphs[subgraph].operators[operator].code][0]
+
+
 def treat(
     structure: Structure, scheme: Scheme, takes: Mapping[str, Collection[int]],
     ranges: Mapping[str, tuple[float, float]],
@@ -82,13 +89,17 @@ def treat(
     Raises:
         UsageError: a layer is to stay in float that is not there; it says which names are close.
     """
-    kept = _with_movers(structure, kept_operators(structure, scheme.keep))
+    floats = kept_operators(structure, scheme.keep)
+    hybrids = kept_operators(structure, scheme.weights_only) - floats
+    kept = _with_movers(structure, floats | hybrids)
     apart = _apart(structure, ranges) if scheme.precision == "int8" and scheme.endpoints != "int8" else frozenset()
     out: list[Treatment] = []
     for number, graph in enumerate(structure.subgraphs):
         for index, operator in enumerate(graph.operators):
             code = structure.codes[operator.code][0]
             how, why = "float", KEPT
+            if (number, index) in hybrids and code in takes["int8-weights"] and weights(operator, graph):
+                how = "int8-weights"
             if number == 0 and index in apart and (number, index) not in kept:
                 why = APART
             elif (number, index) not in kept:

@@ -8,7 +8,7 @@ from typing import Any
 from edgeship.dataset import Dataset
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
-from edgeship.targets import child, routes
+from edgeship.targets import child, fitting, routes
 from edgeship.targets.base import Recipe, Variant, calibration_of, check_request, needs_calibration, versions_of
 from edgeship.targets.build import Made, make, read_facts
 from edgeship.targets.scheme import PRECISIONS, Scheme
@@ -43,11 +43,13 @@ class TfliteTarget:
 
         def perform(work: Path) -> Made:
             float_model = routes.float_model(source, "tflite", folder, reporter)
-            return Made(
-                plain.PERFORM,
-                {"path": str(float_model.resolve()), "scheme": scheme.encode(), "from": source.precision},
-                data, work, child.CONVERT,
-            )  # fmt: skip
+            request: dict[str, Any] = {
+                "path": str(float_model.resolve()), "scheme": scheme.encode(), "from": source.precision
+            }  # fmt: skip
+            if data is not None and scheme.rounding == "fitted":
+                start = self.build(source, Scheme("float32"), None, folder, reporter)
+                request["fitted"] = str(fitting.fitted(start, data, str(source.path)).resolve())
+            return Made(plain.PERFORM, request, data, work, child.CONVERT)
 
         return make(recipe, source, "model.tflite", perform, folder, reporter)
 
@@ -70,7 +72,10 @@ class TfliteTarget:
             if needs_calibration(source, scheme):
                 assert calibration is not None
                 data, used = calibration_of(calibration)
-                step |= {"ranges": scheme.ranges}
+                if scheme.calibrated:
+                    step |= {"ranges": scheme.ranges}
+                if scheme.rounding == "fitted":
+                    steps.append(fitting.step())
             steps.append(step)
             versions |= versions_of({"ai-edge-quantizer": "tflite", "ai-edge-litert": "tflite"})
         return data, Recipe(source.sha256, source.format, "tflite", scheme.precision, tuple(steps), used, versions)

@@ -16,7 +16,7 @@ def command(
     words = ["edgeship", "model", "quantize", str(model), "--format", format, "--precision", scheme.precision]
     if scheme.precision == "float32":
         words = ["edgeship", "model", "convert", str(model), "--format", format]
-    if scheme.calibrated and data is not None:
+    if scheme.needs_data and data is not None:
         words += ["--data", str(data)]
     if scheme.ranges != "min-max":
         words += ["--ranges", scheme.ranges]
@@ -28,4 +28,8 @@ def command(
         words += ["--endpoints", scheme.endpoints]
     for name in scheme.keep:
         words += ["--keep", name]
+    for name in scheme.weights_only:
+        words += ["--weights-only", name]
+    if scheme.rounding != "nearest":
+        words += ["--rounding", scheme.rounding]
     return shlex.join([*words, *options, "--output", str(output)])

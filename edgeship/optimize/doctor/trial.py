@@ -55,7 +55,7 @@ def build(
     facts: ModelFacts, format: str, scheme: Scheme, data: Dataset | None, folder: Path  # noqa: A002 - the domain's word
 ) -> Variant | Failure:  # fmt: skip
     """A variant, or why there is none. Raises UsageError for what makes no sense as asked."""
-    calibration = data if scheme.calibrated and facts.precision != scheme.precision else None
+    calibration = data if scheme.needs_data and facts.precision != scheme.precision else None
     try:
         return registry.target(format).build(facts, scheme, calibration, folder, Reporter())
     except UsageError:

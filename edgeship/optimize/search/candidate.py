@@ -30,13 +30,21 @@ class Candidate:
         return f"{before}{self.format} {self.scheme.name}"
 
     @property
-    def family(self) -> tuple[str, str, int, float]:
-        """Candidates of one family are alike in size and speed: format, precision, layers kept in float, pruning."""
-        return self.format, self.scheme.precision, len(self.scheme.keep), self.pruned
+    def family(self) -> tuple[str, str, tuple[int, int], float]:
+        """What candidates alike in size and speed share: format, precision, layers in float, pruning.
 
-    def mixed(self, keep: Sequence[str], why: str) -> Candidate:
-        """The same with these layers in float."""
-        return replace(self, scheme=replace(self.scheme, keep=tuple(sorted(keep))), why=why)
+        Of the layers in float those with float weights and those with int8 ones are counted apart.
+        """
+        return self.format, self.scheme.precision, (len(self.scheme.keep), len(self.scheme.weights_only)), self.pruned
+
+    def mixed(self, keep: Sequence[str], why: str, weights_only: Sequence[str] = ()) -> Candidate:
+        """The same with these layers in float, and with those computed in float with int8 weights."""
+        scheme = replace(self.scheme, keep=tuple(sorted(keep)), weights_only=tuple(sorted(weights_only)))
+        return replace(self, scheme=scheme, why=why)
+
+    def fitted(self, why: str) -> Candidate:
+        """The same with its weights fitted to what their layers read."""
+        return replace(self, scheme=replace(self.scheme, rounding="fitted"), why=why)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def survivors(
         those who go on, in their order, and the others with a reason.
     """
     gone: list[Dropped] = []
-    families: dict[tuple[str, str, int, float], list[Outcome]] = {}
+    families: dict[tuple[str, str, tuple[int, int], float], list[Outcome]] = {}
     files: dict[str, Candidate] = {}
     for outcome in outcomes:
         if outcome.verdict is None or outcome.variant is None:

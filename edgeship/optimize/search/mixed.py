@@ -10,7 +10,8 @@ beginning of the model that meets the budget is looked for too, then the shortes
 in float is taken.
 
 An int8 model it stays: a set may hold at most half of the weights, or do at most half of the work. Operators without
-weights cost no weights.
+weights cost no weights. In which form a set computes in float, with float weights or with int8 ones, is not told here:
+`mending` judges both.
 """
 
 from __future__ import annotations
@@ -87,6 +88,20 @@ def _shortest(order: Sequence[Part], judge: Judge) -> tuple[Part, ...] | None:
         middle = (low + high) // 2
         low, high = (low, middle) if good([middle]) else (middle, high)
     return tuple(order[:high])
+
+
+def least(most: int, good: Callable[[Sequence[int]], Sequence[bool]]) -> int:
+    """The smallest count that is good, of 0 to `most`, which is known to be: by doubling, then by halving the gap."""
+    low, high, count = -1, most, 0
+    while count < high:
+        if good([count])[0]:
+            high = count
+            break
+        low, count = count, max(1, 2 * count)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if good([middle])[0] else (middle, high)
+    return high
 
 
 def _allowed(order: Sequence[Part]) -> int:

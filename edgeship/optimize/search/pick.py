@@ -194,7 +194,8 @@ def _preferred(rows: Sequence[Row], precisions: Sequence[str], formats: Sequence
     steps: tuple[tuple[Callable[[Row], float], str], ...] = (
         (lambda r: _place(r.candidate.scheme.precision, precisions),
          f"the first in the profile's order of precisions ({', '.join(precisions)})"),
-        (lambda r: len(r.candidate.scheme.keep), "with the fewest layers in float"),
+        (lambda r: len(r.candidate.scheme.keep) + len(r.candidate.scheme.weights_only),
+         "with the fewest layers in float"),
         (lambda r: _place(r.candidate.format, formats), f"the first in the order of formats ({', '.join(formats)})"),
         (lambda r: r.variant.bytes, "the smallest"),
         (lambda r: r.verdict.drop, "the one that loses least"),

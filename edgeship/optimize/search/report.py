@@ -56,7 +56,7 @@ def encode(found: Found) -> dict[str, Any]:
         "sensitivity": {
             name: [
                 {"layer": c.layer.name, "source": c.layer.source_name, "operator": c.layer.operator,
-                 "weights": c.layer.weights, "error": c.error}
+                 "weights": c.layer.weights, "error": c.error, "weights_error": c.weights_error}
                 for c in costs
             ]
             for name, costs in found.costs.items()
@@ -158,14 +158,15 @@ def _layer(cost: Cost) -> tuple[str, str, str, str, str]:
 
 
 def kept_layers(found: Found, candidate: Candidate) -> list[str]:
-    """The layers that a candidate keeps in float, by their names in the source, with their operators."""
+    """The layers that a candidate computes in float, by their names in the source, with their operators."""
     start = candidate.name.removesuffix(candidate.scheme.name)  # its format and pruning: others have these names too
     ranked = (costs for name, costs in found.costs.items() if name.startswith(start))
     known = {cost.layer.name: cost.layer for costs in ranked for cost in costs}
     out = []
-    for name in candidate.scheme.keep:
+    for name in (*candidate.scheme.keep, *candidate.scheme.weights_only):
         layer = known.get(name)
-        out.append(name if layer is None else f"{layer.source_name} ({layer.operator})")
+        told = name if layer is None else f"{layer.source_name} ({layer.operator})"
+        out.append(told + (" with int8 weights" if name in candidate.scheme.weights_only else ""))
     return out
 
 

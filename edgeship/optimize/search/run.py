@@ -22,7 +22,7 @@ from edgeship.optimize.board import Trial
 from edgeship.optimize.prune.make import prune
 from edgeship.optimize.prune.plan import Plan
 from edgeship.optimize.quality import Verdict
-from edgeship.optimize.search import begin, halving, mixed, pick, store
+from edgeship.optimize.search import begin, halving, mending, pick, store
 from edgeship.optimize.search.candidate import Candidate, Refusal, Wish, first, preferred_formats
 from edgeship.optimize.search.evaluate import SEED, Job, Limits, Outcome, failed, work
 from edgeship.optimize.search.latency import Stopwatch
@@ -196,7 +196,7 @@ class Search:
         if self._request.calibration is not None:
             return candidates
         for candidate in candidates:
-            if candidate.scheme.calibrated and candidate.scheme.precision != self._request.source.precision:
+            if candidate.scheme.needs_data and candidate.scheme.precision != self._request.source.precision:
                 self._gone[candidate] = "it needs calibration data, and there is none"
         return [c for c in candidates if c not in self._gone]
 
@@ -288,31 +288,20 @@ class Search:
     # ── mixed precision ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _mix(self, finalists: Sequence[Outcome]) -> list[Outcome]:
-        """For each int8 finalist that breaks the budget: the fewest layers in float that mend it."""
+        """What mends the finalists that break the budget (`mending`)."""
         out: list[Outcome] = []
-        everything = len(self._request.evaluation)
+        means = mending.Means(self._judge, self._rank, self._holds, self._lost, len(self._request.evaluation))
         for outcome in finalists:
-            scheme = outcome.candidate.scheme
-            if outcome.verdict is None or self._holds(outcome.verdict) or scheme.precision != "int8" or scheme.keep:
+            candidate, verdict = outcome.candidate, outcome.verdict
+            if verdict is None or self._holds(verdict) or self._calibration is None:
                 continue
-            if outcome.verdict.passed and not self._provable(outcome.candidate, finalists):
+            if not mending.mendable(candidate, self._request.source.precision):
                 continue
-            if self._request.source.precision == "int8" or self._calibration is None:
+            if verdict.passed and not self._provable(candidate, finalists):
                 continue
-            layers = self._rank(outcome.candidate)
-            if not layers:
-                continue
-            seen: dict[tuple[str, ...], Outcome] = {}
-            judge = self._mixed_judge(outcome.candidate, seen, everything)
-            parts = [mixed.Part(c.layer.name, c.place, c.layer.weights, c.work) for c in layers]
-            found = mixed.fewest(parts, judge)
-            if found is not None:
-                out.append(seen[found])
-            for layers_kept, other in seen.items():
-                if layers_kept != found:
-                    self._gone.setdefault(
-                        other.candidate, "fewer layers in float do" if found else "that is not enough"
-                    )
+            mended = mending.mend(outcome, means)
+            out += mended.found
+            self._gone = mended.gone | self._gone
         return out
 
     def _holds(self, verdict: Verdict) -> bool:
@@ -343,24 +332,9 @@ class Search:
         )
         return costs
 
-    def _raced(self, candidates: Sequence[Candidate], samples: int) -> list[Outcome]:
-        """Outcomes on all samples, or on the first few where these prove that the budget is broken."""
-        if samples < 2 * halving.RACE:
-            return self._judge(candidates, samples)
-        few = self._judge(candidates, halving.RACE)
-        limit = self._request.limits.max_drop
-        lost = {o.candidate for o in few if o.verdict is None or o.verdict.interval[0] > limit}
-        self._judge([c for c in candidates if c not in lost], samples)
-        return [self._last[candidate] for candidate in candidates]
-
-    def _mixed_judge(self, base: Candidate, seen: dict[tuple[str, ...], Outcome], samples: int) -> mixed.Judge:
-        def judge(sets: Sequence[tuple[str, ...]]) -> list[bool]:
-            new = [keep for keep in sets if keep not in seen]
-            made = [base.mixed(keep, "the layers that int8 costs most stay in float") for keep in new]
-            seen.update(zip(new, self._raced(made, samples), strict=True))
-            return [(v := seen[keep].verdict) is not None and self._holds(v) for keep in sets]
-
-        return judge
+    def _lost(self, outcome: Outcome) -> bool:
+        """Whether it is proven that the budget is broken, or it could not be judged."""
+        return outcome.verdict is None or outcome.verdict.interval[0] > self._request.limits.max_drop
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -76,7 +76,7 @@ def name_of(row: Row) -> str:
     """The part of a file name that tells the variant: `int8`, `int8-mixed`."""
     scheme = row.candidate.scheme
     pruned = "pruned-" if row.candidate.pruned != 1 else ""
-    return pruned + scheme.precision + ("-mixed" if scheme.keep else "")
+    return pruned + scheme.precision + ("-mixed" if scheme.keep or scheme.weights_only else "")
 
 
 def _put(path: Path, make: Callable[[Path], object]) -> None:

@@ -21,14 +21,14 @@ from edgeship.errors import ConversionError
 from edgeship.model import ModelFacts
 from edgeship.optimize.search.candidate import Candidate
 from edgeship.reporter import Reporter
-from edgeship.targets import cache, child, feed, registry
-from edgeship.targets.base import Layer
+from edgeship.targets import cache, child, feed, fitting, registry
+from edgeship.targets.base import Layer, calibration_of
 from edgeship.targets.scheme import Scheme
 
 CALIBRATION = 64  # samples that ranges are taken from
 SAMPLES = 16  # samples that errors are measured on
 SEED = 0
-_VERSION = "sensitivity/7"  # raised when what the steps measure changes
+_VERSION = "sensitivity/8"  # raised when what the steps measure changes
 _FILE = "layers.json"
 
 
@@ -39,6 +39,7 @@ class Cost:
     layer: Layer
     error: float
     place: int = 0  # among the layers, in the order in which they run
+    weights_error: float = 0.0  # when its weights alone are int8, and computed with in float
 
     @property
     def work(self) -> int:
@@ -58,7 +59,7 @@ def rank(
 
     Args:
         source: the model.
-        candidate: an int8 candidate; its scheme says how a layer is quantized.
+        candidate: its scheme says how a layer is quantized, int8 or int8-weights.
         calibration: representative data.
         folder: the cache.
         reporter: is told of what takes long.
@@ -72,12 +73,18 @@ def rank(
     data = Dataset(calibration.take(CALIBRATION, SEED).inputs)
     plain = registry.target(candidate.format).build(source, Scheme("float32"), None, folder, reporter)
     scheme = candidate.scheme.encode()
-    key = cache.key_of(_VERSION, source.sha256, candidate.format, scheme, data.inputs_sha256, SAMPLES)
+    key = cache.key_of(
+        _VERSION, source.sha256, candidate.format, scheme, data.inputs_sha256, SAMPLES,
+        calibration_of(calibration)[0].inputs_sha256 if candidate.scheme.rounding == "fitted" else None,
+    )  # fmt: skip
 
     def make(place: Path) -> Mapping[str, Any]:
+        fitted = None
+        if candidate.scheme.rounding == "fitted":  # to the samples that a variant is
+            fitted = str(fitting.fitted(plain, calibration_of(calibration)[0], str(source.path)).resolve())
         with child.workspace() as work:
             request = {
-                "path": str(plain.path.resolve()), "scheme": scheme, "measured": SAMPLES,
+                "path": str(plain.path.resolve()), "scheme": scheme, "measured": SAMPLES, "fitted": fitted,
                 "samples": feed.write(data, work),
             }  # fmt: skip
             step = f"edgeship.targets.{candidate.format}.sensitivity"
@@ -88,7 +95,10 @@ def rank(
     entry = cache.keep(folder, key, make)
     layers = json.loads(entry.path(_FILE).read_text(encoding="utf-8"))
     try:
-        costs = [Cost(Layer.parse(item), float(item["error"]), place) for place, item in enumerate(layers)]
+        costs = [
+            Cost(Layer.parse(item), float(item["error"]), place, float(item["weights_error"]))
+            for place, item in enumerate(layers)
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise ConversionError(f"{source.path}: the ranking of layers cannot be read: {error}") from error
     return tuple(sorted(costs, key=lambda cost: (-cost.error, -cost.layer.weights, cost.layer.name)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeship.optimize.search.mixed import Judge, Part, fewest
+from edgeship.optimize.search.mixed import Judge, Part, fewest, least
 
 
 def judge(needed: set[str], asked: list[tuple[str, ...]]) -> Judge:
@@ -109,3 +109,17 @@ def test_half_of_the_work_may_be_kept_although_it_has_more_than_half_of_the_weig
     needed = {f"layer{i}" for i in range(20)}
     assert set(fewest(parts(1), judge(needed, [])) or ()) == needed
     assert fewest(parts(1000), judge(needed, [])) is None
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_the_least_count_is_found_without_trying_all(most: int, needed: int) -> None:
+    needed = min(needed, most)
+    asked: list[int] = []
+
+    def good(counts: Sequence[int]) -> list[bool]:
+        asked.extend(counts)
+        return [count >= needed for count in counts]
+
+    assert least(most, good) == needed
+    assert len(asked) <= 12
+    assert most not in asked  # that is known

@@ -420,4 +420,4 @@ def test_with_strict_layers_stay_in_float_until_the_loss_is_proven_where_that_ca
     assert not int8.verdict.proven
     exact = replace(exact, verdict=replace(exact.verdict, proven=float32_proven))
     running._mix([int8, exact])
-    assert ranked == (["tflite int8"] if mended else [])
+    assert ranked == (["tflite int8 fitted"] if mended else [])
