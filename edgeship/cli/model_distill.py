@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeship.cli.options import preparation, preparation_options, with_output
+from edgeship.cli import tuning
+from edgeship.cli.options import with_output
 from edgeship.cli.output import Output, Pairs
 
 if TYPE_CHECKING:
@@ -26,11 +27,7 @@ _FILE = click.Path(path_type=Path)
               help="This part of each stage's repeated blocks; with --width.")  # fmt: skip
 @click.option("--data", required=True, type=_FILE, metavar="DATA",
               help="Samples to teach with; labels are used where there are some.")  # fmt: skip
-@click.option("--evaluation", type=_FILE, default=None, metavar="DATA",
-              help="Samples to judge with; without it a seeded fifth of --data is held out.")  # fmt: skip
-@preparation_options
-@click.option("--output", required=True, type=_FILE, metavar="FILE",
-              help="The .keras file to write; its recipe goes beside it.")  # fmt: skip
+@tuning.sample_options
 @click.option("--temperature", type=float, default=4.0, show_default=True,
               help="How soft the teacher's class scores are made.")  # fmt: skip
 @click.option("--alpha", type=float, default=0.5, show_default=True,
@@ -60,8 +57,6 @@ def distill(
     """
     from dataclasses import replace
 
-    from edgeship import dataset
-    from edgeship.cli import tuning
     from edgeship.optimize.distill import make
     from edgeship.optimize.distill.plan import DEFAULTS, Plan, feature_pair
     from edgeship.optimize.tuning import keeping
@@ -74,12 +69,8 @@ def distill(
     source = registry.inspect(teacher)
     pupil = None if student is None else registry.inspect(student)
     make.check(source, pupil, plan)
-    prepared = preparation(stated)
     with out.reporter() as reporter:
-        samples = dataset.load(data, source, preparation=prepared, reporter=reporter)
-        judged = None
-        if evaluation is not None:
-            judged = dataset.load(evaluation, source, preparation=prepared, reporter=reporter)
+        samples, judged = tuning.samples(data, evaluation, source, stated, reporter)
         tuned = make.distill(
             source, plan, samples, tuning.work_folder(), reporter, student=pupil, evaluation=judged, what=str(data)
         )  # fmt: skip
@@ -91,7 +82,6 @@ def distill(
 def _show(
     out: Output, teacher: Path, student: Path | None, output: Path, tuned: Tuned, verdict: Verdict
 ) -> None:  # fmt: skip
-    from edgeship.cli import tuning
     from edgeship.optimize.tuning import keeping
 
     facts = tuned.facts

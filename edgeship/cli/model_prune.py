@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeship import wording
-from edgeship.cli.options import preparation, preparation_options, with_output
+from edgeship.cli import tuning
+from edgeship.cli.options import with_output
 from edgeship.cli.output import Output, Pairs
 
 if TYPE_CHECKING:
@@ -20,11 +21,7 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
 @click.option("--data", required=True, type=click.Path(path_type=Path), metavar="DATA",
               help="Samples to fine-tune with; with labels, or the model teaches itself.")  # fmt: skip
-@click.option("--evaluation", type=click.Path(path_type=Path), default=None, metavar="DATA",
-              help="Samples to judge with; without it a seeded fifth of --data is held out.")  # fmt: skip
-@preparation_options
-@click.option("--output", required=True, type=click.Path(path_type=Path), metavar="FILE",
-              help="The .keras file to write; its recipe goes beside it.")  # fmt: skip
+@tuning.sample_options
 @click.option("--amount", type=float, default=None, metavar="SHARE",
               help="Share of the channels, or weights, that goes; 0.5 by default.")  # fmt: skip
 @click.option("--speedup", type=float, default=None, metavar="FACTOR",
@@ -52,8 +49,6 @@ def prune(
     fine-tuned on your data with early stop and judged on samples that it never saw. Exit code 6: it lost more than
     --max-drop, and nothing was written.
     """
-    from edgeship import dataset
-    from edgeship.cli import tuning
     from edgeship.optimize.prune import make
     from edgeship.optimize.prune.plan import Plan
     from edgeship.optimize.tuning import keeping
@@ -65,12 +60,8 @@ def prune(
     keeping.check_output(output, [model])
     source = registry.inspect(model)
     make.check(source)
-    prepared = preparation(stated)
     with out.reporter() as reporter:
-        samples = dataset.load(data, source, preparation=prepared, reporter=reporter)
-        judged = None
-        if evaluation is not None:
-            judged = dataset.load(evaluation, source, preparation=prepared, reporter=reporter)
+        samples, judged = tuning.samples(data, evaluation, source, stated, reporter)
         tuned = make.prune(
             source, plan, samples, tuning.work_folder(), reporter, evaluation=judged, what=str(data)
         )  # fmt: skip
@@ -80,7 +71,6 @@ def prune(
 
 
 def _show(out: Output, model: Path, output: Path, method: str, tuned: Tuned, verdict: Verdict) -> None:
-    from edgeship.cli import tuning
     from edgeship.optimize.tuning import keeping
 
     facts = tuned.facts

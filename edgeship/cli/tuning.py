@@ -1,17 +1,24 @@
-"""What `edgeship model prune` and `distill` share: where work is kept, the gate, and what is shown of it."""
+"""What `edgeship model prune` and `distill` share: their samples, where work is kept, the gate, what is shown of it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from edgeship.cli.options import preparation, preparation_options
 from edgeship.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgeship.dataset import Dataset
+    from edgeship.model import ModelFacts
     from edgeship.optimize.quality import Verdict
     from edgeship.optimize.tuning.keeping import Tuned
+    from edgeship.reporter import Reporter
 
 NO_LIMIT = 100.0  # points
 
@@ -33,6 +40,36 @@ class Limits:
                 raise UsageError(
                     f"{option} {points}: a finite number of points is wanted", hint=f"such as {option} 1.0"
                 )
+
+
+def sample_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--evaluation`, how files become samples, and `--output`."""
+    file = click.Path(path_type=Path)
+    function = click.option(
+        "--output",
+        required=True,
+        type=file,
+        metavar="FILE",
+        help="The .keras file to write; its recipe goes beside it.",
+    )(function)
+    function = preparation_options(function)
+    return click.option(
+        "--evaluation", type=file, default=None, metavar="DATA",
+        help="Samples to judge with; without it a seeded fifth of --data is held out.",
+    )(function)  # fmt: skip
+
+
+def samples(
+    data: Path, evaluation: Path | None, source: ModelFacts, stated: tuple[str, ...], reporter: Reporter
+) -> tuple[Dataset, Dataset | None]:  # fmt: skip
+    """Samples to train on, and to judge with where they were given. Raises InputError, UsageError."""
+    from edgeship import dataset
+
+    prepared = preparation(stated)
+    train = dataset.load(data, source, preparation=prepared, reporter=reporter)
+    if evaluation is None:
+        return train, None
+    return train, dataset.load(evaluation, source, preparation=prepared, reporter=reporter)
 
 
 def work_folder() -> Path:

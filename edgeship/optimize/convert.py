@@ -6,9 +6,6 @@ another precision of the same model starts where this one got to.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +13,9 @@ import platformdirs
 
 from edgeship import dataset
 from edgeship.dataset import Dataset
-from edgeship.errors import ConversionError, UsageError
+from edgeship.errors import UsageError
 from edgeship.model import ModelFacts
-from edgeship.optimize import board, chance, gate
+from edgeship.optimize import board, chance, gate, handover
 from edgeship.optimize.board import Trial
 from edgeship.optimize.gate import GateVerdict
 from edgeship.preparation import Preparation
@@ -118,8 +115,8 @@ def convert(
         if not trial.checked:
             reporter.note(f"{format} {scheme.name} is {trial.said}")
     recipe = output.with_name(output.name + RECIPE_SUFFIX)
-    write(made.path, output)
-    write(made.recipe_path, recipe)
+    handover.copy(made.path, output)
+    handover.copy(made.recipe_path, recipe)
     reporter.finished(step, f"{output}{' (made before)' if made.cached else ''}")
     return Converted(source, made, output, recipe, verdict, on, trial)
 
@@ -136,25 +133,6 @@ def _compared(source: ModelFacts, scheme: Scheme, samples: Dataset | None) -> tu
     if scheme.precision != source.precision:
         return None, ""
     return gate.noise(source.inputs, COMPARED), "noise"
-
-
-def write(file: Path, output: Path) -> None:
-    """A copy of a file, whole or not at all. Raises ConversionError."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{output.name}-", dir=output.parent)
-        try:
-            with os.fdopen(handle, "wb") as new, file.open("rb") as old:
-                shutil.copyfileobj(old, new)
-            Path(name).chmod(0o644)
-            Path(name).replace(output)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ConversionError(
-            f"{output}: cannot be written: {error.strerror or error}",
-            hint="free some space, or try another --output",
-        ) from error
 
 
 def _check_output(source: ModelFacts, output: Path) -> None:

@@ -10,17 +10,16 @@ Each case of `CASES` is a folder with what the step wrote and outcome.json; loss
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeship.errors import ConversionError, EdgeshipError
 from edgeship.optimize.distill.plan import Plan
 from edgeship.optimize.tuning.settings import Settings
 from edgeship.targets import child
+from tests.simulators import recorded
 
 _SHORT = Settings(epochs=6, batch=32, rate=5e-3, temperature=4.0, seed=1)
 
@@ -43,25 +42,13 @@ def make(folder: Path) -> Path:
 
 
 def performed(folder: Path, case: str) -> Callable[..., dict[str, Any]]:
-    """What `child.run` would do with the distillation step in one of these cases; other steps run in a real child."""
-    real = child.run
-
-    def run(step: str, request: Mapping[str, Any], work: Path, *, subject: str, **more: Any) -> dict[str, Any]:
-        if step != "edgeship.optimize.distill.perform":
-            return real(step, request, work, subject=subject, **more)
-        shutil.copytree(folder / case, work, dirs_exist_ok=True)
-        found = outcome(folder, case)
-        if "error" in found:
-            raise ConversionError(f"{subject}: {found['error']}", hint=found["hint"])
-        return found
-
-    return run
+    """What `child.run` would do with the distillation step in one of these cases."""
+    return recorded.played(folder / case, "edgeship.optimize.distill.perform")
 
 
 def outcome(folder: Path, case: str) -> dict[str, Any]:
-    """The facts that the step returned, or {"kind", "error", "hint"}."""
-    found: dict[str, Any] = json.loads((folder / case / "outcome.json").read_text())
-    return found
+    """What came of the step: see `recorded.outcome`."""
+    return recorded.outcome(folder / case)
 
 
 def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -106,11 +93,7 @@ def _case(folder: Path, case: str, student: str | None, plan: Plan, x: Any, y: A
         "parts": {part: samples.write(getattr(divided, part), out, part)
                   for part in ("train", "validation", "evaluation")},
     }  # fmt: skip
-    try:
-        found = step.perform(request, out)
-    except EdgeshipError as error:
-        found = {"kind": type(error).__name__, "error": str(error), "hint": error.hint}
-    (out / "outcome.json").write_text(json.dumps(found))
+    recorded.record(step.perform, request, out)
 
 
 def _losses() -> dict[str, Any]:

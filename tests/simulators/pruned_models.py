@@ -13,8 +13,6 @@ Each case of `CASES` is a folder with request.json, what the step wrote, and out
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -22,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.errors import ConversionError, EdgeshipError, InputError, UsageError
 from edgeship.optimize.prune.plan import Plan
 from edgeship.optimize.tuning.settings import Settings
 from edgeship.targets import child
+from tests.simulators import recorded
 
 #: Case -> (model, plan, whether the data has labels).
 CASES: Mapping[str, tuple[str, Plan, bool]] = {
@@ -53,25 +51,13 @@ def make(folder: Path) -> Path:
 
 
 def performed(folder: Path, case: str) -> Callable[..., dict[str, Any]]:
-    """What `child.run` would do with the pruning step in one of these cases; other steps run in a real child."""
-    real = child.run
-
-    def run(step: str, request: Mapping[str, Any], work: Path, *, subject: str, **more: Any) -> dict[str, Any]:
-        if step != "edgeship.optimize.prune.perform":
-            return real(step, request, work, subject=subject, **more)
-        shutil.copytree(folder / case, work, dirs_exist_ok=True)
-        found = outcome(folder, case)
-        if "error" in found:
-            raise ConversionError(f"{subject}: {found['error']}", hint=found["hint"])
-        return found
-
-    return run
+    """What `child.run` would do with the pruning step in one of these cases."""
+    return recorded.played(folder / case, "edgeship.optimize.prune.perform")
 
 
 def outcome(folder: Path, case: str) -> dict[str, Any]:
-    """The facts that the step returned, or {"kind", "error", "hint"}."""
-    found: dict[str, Any] = json.loads((folder / case / "outcome.json").read_text())
-    return found
+    """What came of the step: see `recorded.outcome`."""
+    return recorded.outcome(folder / case)
 
 
 def answers(folder: Path, case: str, stem: str) -> list[Any]:
@@ -223,9 +209,6 @@ def _case(folder: Path, case: str, name: str, plan: Plan, inputs: dict[str, Any]
     try:
         if case == "wrong-rule":  # as if an addition tied nothing
             rules._LAYERS = {**known, "Add": lambda c: c.given[1]}
-        found = step.perform(request, out)
-    except (EdgeshipError, ConversionError, InputError, UsageError) as error:
-        found = {"kind": type(error).__name__, "error": str(error), "hint": error.hint}
+        recorded.record(step.perform, request, out)
     finally:
         rules._LAYERS = known
-    (out / "outcome.json").write_text(json.dumps(found))

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.errors import ConversionError, UsageError
+from edgeship.errors import UsageError
 from edgeship.optimize.distill import student as deriving
 from edgeship.optimize.distill.plan import Plan
 from edgeship.optimize.prune import channels, network
 from edgeship.optimize.prune.channels import macs
 from edgeship.optimize.tuning import fit, losses, models
-from edgeship.optimize.tuning.samples import Samples, read
+from edgeship.optimize.tuning.samples import Samples
 from edgeship.targets.keras.inspect import plain_name
 
 
@@ -40,16 +40,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         student = models.flat(models.load(request["student"]))
     names = [plain_name(tensor.name) for tensor in teacher.inputs]
     _check(teacher, student, names)
-    train, validation, evaluation = (
-        read(request["parts"][part], names) for part in ("train", "validation", "evaluation")
-    )  # fmt: skip
-    train = train.answered(fit.answers(teacher, train))
-    validation = validation.answered(fit.answers(teacher, validation))
-    if not all(np.isfinite(out).all() for out in train.answers):
-        raise ConversionError(
-            "the teacher answers NaN or infinity",
-            hint="are its weights sound, and is the data scaled as in training?",
-        )
+    train, validation, evaluation = fit.taught(teacher, request["parts"], names, "the teacher")
     kinds = _kinds(student, train)
     objective = fit.Objective(plan.settings, train, [kind for kind, _ in kinds], [kind for _, kind in kinds])
     features = _features(teacher, student, plan.features, train) if plan.features else None

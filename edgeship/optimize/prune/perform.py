@@ -18,7 +18,7 @@ from edgeship.optimize.prune import choose, cut, masks, network
 from edgeship.optimize.prune.channels import Channels, Kept
 from edgeship.optimize.prune.plan import CHANNELS, TWO_OF_FOUR, Plan
 from edgeship.optimize.tuning import fit, losses, models
-from edgeship.optimize.tuning.samples import Samples, read
+from edgeship.optimize.tuning.samples import Samples
 from edgeship.targets.keras.inspect import plain_name
 
 RANKED = 1024  # samples that importance is taken from
@@ -44,16 +44,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     fit.start(plan.settings.seed)
     model = models.flat(models.load(request["path"]))
     names = [plain_name(tensor.name) for tensor in model.inputs]
-    train, validation, evaluation = (
-        read(request["parts"][part], names) for part in ("train", "validation", "evaluation")
-    )  # fmt: skip
-    train = train.answered(fit.answers(model, train))
-    validation = validation.answered(fit.answers(model, validation))
-    if not all(np.isfinite(out).all() for out in train.answers):
-        raise ConversionError(
-            "the model itself answers NaN or infinity",
-            hint="are its weights sound, and the data scaled as in training?",
-        )
+    train, validation, evaluation = fit.taught(model, request["parts"], names, "the model itself")
     kinds = fit.kinds_of(train, train.answers)
     _answer(model, evaluation, folder, "before")
     facts: dict[str, Any] = {"kinds": kinds, "parameters_before": models.parameters(model)}

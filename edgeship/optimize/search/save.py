@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeship.errors import UsageError
+from edgeship.optimize.handover import put
 from edgeship.optimize.search import report
 from edgeship.optimize.search.pick import Row
 from edgeship.optimize.search.run import Found
@@ -55,16 +54,16 @@ def write(found: Found, folder: Path) -> Saved:
         if row is not None:
             model = folder / f"{found.request.source.path.stem}.{name_of(row)}.{row.variant.format}"
             recipe = folder / f"{model.name}.recipe.json"
-            _put(model, lambda path: shutil.copyfile(row.variant.path, path))
-            _put(recipe, lambda path: shutil.copyfile(row.variant.recipe_path, path))
+            put(model, lambda path: shutil.copyfile(row.variant.path, path))
+            put(recipe, lambda path: shutil.copyfile(row.variant.recipe_path, path))
             if (tuned := found.pruned.get(row.candidate.pruned)) is not None:
                 pruned = folder / f"{found.request.source.path.stem}.pruned.keras"
-                _put(pruned, lambda path: shutil.copyfile(tuned.path, path))
-                _put(folder / f"{pruned.name}.recipe.json", lambda path: shutil.copyfile(tuned.recipe_path, path))
+                put(pruned, lambda path: shutil.copyfile(tuned.path, path))
+                put(folder / f"{pruned.name}.recipe.json", lambda path: shutil.copyfile(tuned.recipe_path, path))
         page, data = folder / REPORT, folder / DATA
         text = json.dumps(report.encode(found), indent=1, allow_nan=False) + "\n"
-        _put(page, lambda path: path.write_text(report.html(found), encoding="utf-8"))
-        _put(data, lambda path: path.write_text(text, encoding="utf-8"))
+        put(page, lambda path: path.write_text(report.html(found), encoding="utf-8"))
+        put(data, lambda path: path.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise UsageError(
             f"{folder}: {error.strerror or error}", hint="free some room, or another --output FOLDER"
@@ -77,15 +76,3 @@ def name_of(row: Row) -> str:
     scheme = row.candidate.scheme
     pruned = "pruned-" if row.candidate.pruned != 1 else ""
     return pruned + scheme.precision + ("-mixed" if scheme.keep or scheme.weights_only else "")
-
-
-def _put(path: Path, make: Callable[[Path], object]) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        make(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeship.errors import ConversionError
 from edgeship.optimize.tuning import losses
-from edgeship.optimize.tuning.samples import Samples
+from edgeship.optimize.tuning.samples import Samples, read
 from edgeship.optimize.tuning.settings import Settings
 
 PROGRESS = "progress.json"  # {"done", "total"}: epochs, for the parent to show
@@ -73,6 +73,27 @@ def answers(model: Any, samples: Samples) -> list[FloatArray]:
         chunk = [tf.convert_to_tensor(np.ascontiguousarray(a[begin : begin + EVALUATED])) for a in samples.inputs]
         parts.append([np.asarray(out, dtype=np.float32) for out in run(*chunk)])
     return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+
+def taught(model: Any, files: Mapping[str, Any], names: Sequence[str], who: str) -> tuple[Samples, Samples, Samples]:
+    """The parts (train, validation, evaluation) that a step was given, the first two with a teacher's answers.
+
+    Args:
+        model: the teacher.
+        files: part -> what `samples.write` left.
+        names: of the inputs, in the teacher's order.
+        who: the teacher, for the message.
+
+    Raises:
+        ConversionError: it answers NaN or infinity: nothing can be learnt from that.
+    """
+    train, validation, evaluation = (read(files[part], names) for part in ("train", "validation", "evaluation"))
+    train, validation = (part.answered(answers(model, part)) for part in (train, validation))
+    if not all(np.isfinite(out).all() for out in train.answers):
+        raise ConversionError(
+            f"{who} answers NaN or infinity", hint="are its weights sound, and is the data scaled as in training?"
+        )
+    return train, validation, evaluation
 
 
 def kinds_of(samples: Samples, given: Sequence[FloatArray]) -> list[str]:

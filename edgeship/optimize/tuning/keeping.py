@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +16,9 @@ from numpy.typing import NDArray
 
 from edgeship import wording
 from edgeship.dataset import Dataset
-from edgeship.errors import ConversionError, InputError, ReleaseError, UsageError
+from edgeship.errors import InputError, ReleaseError, UsageError
 from edgeship.model import ModelFacts, digest, unchanged
-from edgeship.optimize import metrics, quality
+from edgeship.optimize import handover, metrics, quality
 from edgeship.optimize.agreement import is_scores
 from edgeship.optimize.tuning import fit, parts, samples
 from edgeship.optimize.tuning.settings import Settings
@@ -242,20 +240,5 @@ def check_output(output: Path, sources: Sequence[Path]) -> None:
 
 def deliver(tuned: Tuned, output: Path) -> None:
     """Write the model and its recipe, each whole or not at all. Raises ConversionError."""
-    for source, target in ((tuned.recipe_path, recipe_path(output)), (tuned.path, output)):
-        try:
-            handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-            try:
-                with os.fdopen(handle, "wb") as file, source.open("rb") as content:
-                    shutil.copyfileobj(content, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(name).chmod(0o644)
-                Path(name).replace(target)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise ConversionError(
-                f"{target}: cannot be written: {error.strerror}", hint="is there room, and may you write there?"
-            ) from error
+    handover.copy(tuned.recipe_path, recipe_path(output))
+    handover.copy(tuned.path, output)
