@@ -45,7 +45,11 @@ METRIC = matching(
     "`top1`, `top5` (any number), `f1`, `f1-binary`, `mae`, `rmse`, `cosine`, `agreement` or a function of your own, "
     "`module:function`",
 )
-NAME = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 letters, digits, dots, dashes or underscores")
+#: Not as the names of trials end: `release.repository.TRIAL`.
+NAME = matching(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!__trial__)",
+    "1 to 64 letters, digits, dots, dashes or underscores, not ending in __trial__",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

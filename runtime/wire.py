@@ -44,7 +44,9 @@ DTYPES: dict[str, tuple[int, str]] = {
 }  # fmt: skip
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MAX_NAME = 64  # characters of a plain name
+
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}")
 
 Json = Mapping[str, Any]
 
@@ -199,9 +201,9 @@ def check_sha256(value: Any, what: str = "sha256") -> str:
 
 
 def check_name(value: Any, what: str = "name") -> str:
-    """`value` as a plain name: letters, digits, `.`, `_`, `-`, at most 64. Raises ProtocolError."""
+    """`value` as a plain name: letters, digits, `.`, `_`, `-`, at most `MAX_NAME`. Raises ProtocolError."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ProtocolError(f"{what} is not a plain name of at most 64 characters: {value!r:.80}")
+        raise ProtocolError(f"{what} is not a plain name of at most {MAX_NAME} characters: {value!r:.80}")
     return value
 
 

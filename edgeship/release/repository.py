@@ -32,7 +32,7 @@ from edgeship.release import durable
 from edgeship.release.keys import ROLES, KeySet
 from edgeship.runtime.errors import ProtocolError
 from edgeship.runtime.manifest import FileRef, Manifest
-from edgeship.runtime.wire import check_name, check_sha256, parse_object
+from edgeship.runtime.wire import MAX_NAME, check_name, check_sha256, parse_object
 
 #: How long a signature of each role holds. Root and targets are renewed at half of it, the others at every push: a
 #: device that was offline for weeks takes part again as soon as somebody pushes to it.
@@ -41,8 +41,13 @@ LIFETIME = {
     "snapshot": timedelta(days=30), "timestamp": timedelta(days=7),
 }  # fmt: skip
 HISTORY = 20  # releases of a model that stay within reach of a rollback
-TRIAL = "-trial"  # end of the name under which candidates are signed to be timed on a device; only the last one stays
+TRIAL = "__trial__"  # end of a trial's name, and of no project's (`config.NAME`); see `trial_of`
 _ROOT_NAME = re.compile(r"([1-9][0-9]{0,5})\.root\.json")
+
+
+def trial_of(project: str) -> str:
+    """The name under which candidates are signed to be timed on a device; only the last one stays."""
+    return project[: MAX_NAME - len(TRIAL)] + TRIAL
 
 
 @dataclass(frozen=True)

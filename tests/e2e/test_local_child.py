@@ -14,7 +14,7 @@ from edgeship.deploy.device import Device
 from edgeship.deploy.local import sim
 from edgeship.deploy.perform import clear, deploy, trial
 from edgeship.errors import DeviceError, RolledBackError
-from edgeship.release.repository import Repository
+from edgeship.release.repository import Repository, trial_of
 from edgeship.reporter import Reporter
 from tests.simulators import models, releases
 
@@ -76,7 +76,7 @@ def test_a_trial_is_timed_beside_what_serves_and_leaves_nothing(tmp_path: Path, 
     first = releases.publish_classifier(repository, tmp_path / "1", {"tflite": (PROFILE,)})
     deploy(device, where, first, repository, Settings(1.0), Reporter())
     before = status(device)
-    candidate = releases.publish_classifier(repository, tmp_path / "2", {"onnx": (PROFILE,)}, model="digits-trial")
+    candidate = releases.publish_classifier(repository, tmp_path / "2", {"onnx": (PROFILE,)}, model=trial_of("digits"))
 
     answer, facts = trial(device, where, candidate, repository, Settings(1.0), BENCH, Reporter())
 
@@ -102,7 +102,7 @@ def test_a_trial_that_does_not_run_or_is_not_signed_changes_nothing(tmp_path: Pa
     first = releases.publish_classifier(repository, tmp_path / "1", {"tflite": (PROFILE,)})
     deploy(device, where, first, repository, Settings(1.0), Reporter())
     broken = releases.publish_classifier(
-        repository, tmp_path / "2", {"tflite": (PROFILE,)}, model="digits-trial", damaged=True
+        repository, tmp_path / "2", {"tflite": (PROFILE,)}, model=trial_of("digits"), damaged=True
     )
     with pytest.raises(DeviceError) as caught:
         trial(device, where, broken, repository, Settings(1.0), BENCH, Reporter())
@@ -116,7 +116,9 @@ def test_a_trial_that_does_not_run_or_is_not_signed_changes_nothing(tmp_path: Pa
 
 def test_a_trial_on_a_device_that_serves_nothing_yet(tmp_path: Path, device: Device) -> None:
     repository: Repository = releases.repository(tmp_path)
-    candidate = releases.publish_classifier(repository, tmp_path / "1", {"tflite": (PROFILE,)}, model="digits-trial")
+    candidate = releases.publish_classifier(
+        repository, tmp_path / "1", {"tflite": (PROFILE,)}, model=trial_of("digits")
+    )
     answer, _ = trial(device, profile.load(PROFILE), candidate, repository, Settings(1.0), BENCH, Reporter())
     assert len(answer["bench"]["latencies_us"]) == 20
     assert status(device)["state"] == "no-model"

@@ -1,8 +1,8 @@
 """Times candidates on a device: each is signed as a trial, sent, and timed beside what the device serves.
 
-A device runs nothing unsigned, so a candidate becomes a release of its own name (`<project>-trial`); only the last one
-stays in the signed metadata, and nothing is switched on the device. So searches of one project take turns from signing
-to timing; a device that a push works on is waited for.
+A device runs nothing unsigned, so a candidate becomes a release of its own name (`trial_of`); only the last one stays
+in the signed metadata, and nothing is switched on the device. So searches of one project take turns from signing to
+timing; a device that a push works on is waited for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from edgeship.optimize.search.latency import OPTIONS, Latency
 from edgeship.profile import Profile
 from edgeship.release import durable
 from edgeship.release.build import Draft, DraftVariant, PublishedRelease, publish
-from edgeship.release.repository import TRIAL, Repository
+from edgeship.release.repository import Repository, trial_of
 from edgeship.reporter import Reporter
 from edgeship.targets import cache
 from edgeship.targets.base import Variant
@@ -114,7 +114,7 @@ class OnDevice:
         samples = golden.make(self._source, variant, self._samples, verdict=None, threads=threads)
         library = libraries.fetch(runtime, arch, reporter=self._reporter)
         draft = DraftVariant(variant, samples, [library], [fleet.device.profile], threads, task="other")
-        answer, facts = self._tried(Draft(fleet.project + TRIAL, [draft]))
+        answer, facts = self._tried(Draft(trial_of(fleet.project), [draft]))
         subject = self._subject(variant, facts, library.name, threads)
         return Latency.of(protocol.measure(_answers(answer), subject, OPTIONS, Conditions))
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from edgeship import config
 from edgeship.errors import ReleaseError
 from edgeship.release import durable
 from edgeship.release.keys import KeySet
-from edgeship.release.repository import HISTORY, File, Repository
+from edgeship.release.repository import HISTORY, TRIAL, File, Repository, trial_of
 from edgeship.release.verify import verify
 from edgeship.runtime.manifest import FileRef
+from edgeship.runtime.wire import check_name
 from tests.simulators import releases
 
 DAY = timedelta(days=1)
@@ -166,6 +168,23 @@ def test_history_reaches_back_a_bounded_way(tmp_path: Path) -> None:
     assert repository.manifest("digits", history[-1][0])[0].counter == 4
     with pytest.raises(ReleaseError, match="has no release 3"):
         repository.manifest("digits", 3)
+
+
+def test_trials_are_no_releases_and_a_project_may_be_called_so(tmp_path: Path) -> None:
+    """A project named drug-trial has releases, and can go back to them."""
+    repository = releases.repository(tmp_path)
+    for version in (1, 2):
+        releases.publish(repository, tmp_path / "work", model="drug-trial", version=version)
+        releases.publish(repository, tmp_path / "work", model=trial_of("drug-trial"), version=version)
+    assert list(repository.models()) == ["drug-trial"]
+    assert [counter for counter, _ in repository.models()["drug-trial"].history] == [3, 1]
+    with pytest.raises(ReleaseError):
+        repository.manifest(trial_of("drug-trial"))
+    with pytest.raises(ValueError, match="not ending in __trial__"):
+        config.NAME.read(f"drug{TRIAL}")
+    longest = "x" * 64
+    assert check_name(trial_of(config.NAME.read(longest))).endswith(TRIAL)
+    releases.publish(repository, tmp_path / "work", model=trial_of(longest))
 
 
 def test_an_unknown_model_says_what_to_do(tmp_path: Path) -> None:
