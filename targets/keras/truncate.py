@@ -2,7 +2,8 @@
 
 Layers run in the order of `model.layers`. A beginning of the model gives out what all of its layers give out, so that
 a beginning that holds the failing layer fails, and a binary search finds the first that does. Where a conversion kills
-the process, `progress.json` tells whoever starts the next one how far this one came.
+the process, `progress.json` tells whoever starts the next one how far this one came, and which layer was tried
+by itself.
 """
 
 from __future__ import annotations
@@ -54,19 +55,19 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             low = middle + 1
     layer = layers[high]
     alone = _alone(keras, layer)
-    _note(folder, high, high, alone=True)
-    by_itself = _convert(alone, request["format"], folder)
     alone.save(folder / "part.keras")
     if request["samples"] is not None:
         _samples(keras, model, layer, alone, feed.read(request["samples"]), folder)
-    return {
-        "layer": layer.name, "class": type(layer).__name__, "attributes": _attributes(layer),
-        "error": by_itself or error, "alone": bool(by_itself), "before": high, "trials": trials + 1,
+    facts = {
+        "layer": layer.name, "class": type(layer).__name__, "attributes": _attributes(layer), "before": high
     }  # fmt: skip
+    _note(folder, high, high, facts)  # by itself too it may kill the process
+    by_itself = _convert(alone, request["format"], folder)
+    return {**facts, "error": by_itself or error, "alone": bool(by_itself), "trials": trials + 1}
 
 
-def _note(folder: Path, low: int, trying: int, *, alone: bool = False) -> None:
-    (folder / PROGRESS).write_text(json.dumps({"low": low, "trying": trying, "alone": alone}), encoding="utf-8")
+def _note(folder: Path, low: int, trying: int, found: Mapping[str, Any] | None = None) -> None:
+    (folder / PROGRESS).write_text(json.dumps({"low": low, "trying": trying, "found": found}), encoding="utf-8")
 
 
 def _fails(keras: Any, model: Any, layers: list[Any], end: int, kind: str, folder: Path, low: int) -> str:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeship.dataset import Dataset
 from edgeship.errors import EdgeshipError
@@ -62,18 +63,22 @@ def truncated(facts: ModelFacts, format: str, data: Dataset | None, place: Path,
             if not progress.is_file():
                 return None
             at = json.loads(progress.read_text(encoding="utf-8"))
-            if at["alone"] or at["trying"] == high:
+            if at["found"] is not None:  # the layer kills it by itself
+                return _truncated({**at["found"], "alone": True}, work)
+            if at["trying"] == high:
                 return None
             low, high = int(at["low"]), int(at["trying"])  # the conversion of this beginning killed it
             continue
-        if found["layer"] is None:
-            return None
-        attributes = {str(key): str(value) for key, value in found["attributes"].items()}
-        files = tuple(path for path in (work / "part.keras", work / "part.npz") if path.is_file())
-        return Truncated(
-            str(found["layer"]), str(found["class"]), attributes, bool(found["alone"]), int(found["before"]), files
-        )
+        return None if found["layer"] is None else _truncated(found, work)
     return None
+
+
+def _truncated(found: Mapping[str, Any], work: Path) -> Truncated:
+    attributes = {str(key): str(value) for key, value in found["attributes"].items()}
+    files = tuple(path for path in (work / "part.keras", work / "part.npz") if path.is_file())
+    return Truncated(
+        str(found["layer"]), str(found["class"]), attributes, bool(found["alone"]), int(found["before"]), files
+    )
 
 
 def copied(files: tuple[Path, ...], output: Path) -> tuple[Path, ...]:
