@@ -266,6 +266,21 @@ def _stopwatch(
     stopwatch = OnDevice(fleet, request.source, request.evaluation, request.folder, reporter)
     with contextlib.closing(stopwatch):
         yield stopwatch
+    if stopwatch.reached:
+        _note_contact(device)
+
+
+def _note_contact(device: Device) -> None:
+    """How the device is after a search that sent something to it, for `edgeship status`."""
+    from edgeship.cli import choose
+    from edgeship.cli.status import connector
+    from edgeship.errors import EdgeshipError
+    from edgeship.fleet import pull
+    from edgeship.reporter import Reporter
+
+    quiet = Reporter()
+    with choose.opened() as (_, store), contextlib.suppress(EdgeshipError):  # that is noted too
+        pull.contact_one(device, connector(quiet), store, quiet)
 
 
 def _show(out: Output, found: Found, saved: Saved) -> None:

@@ -95,12 +95,15 @@ def _same(model: Path, source: Path | None) -> bool:
 
 def _show_plan(out: Output, planned: Plan, *, skip_check: bool) -> None:
     """The table of a push, nothing done."""
-    from edgeship.push.plan import compared
+    from edgeship.push.plan import compared, searchable
 
     rows: list[tuple[str, str, str]] = []
     for build in planned.builds:
         rows.append(("convert", build.name, f"{planned.source.format} → {build.name} ({build.why})"))
         rows.append(("check", build.name, "skipped" if skip_check else compared(planned.source)))
+        if not skip_check and searchable(planned.source, build):
+            why = f"only if the check fails: {build.name} with other ranges, then with the fewest layers in float"
+            rows.append(("search", build.name, why))
     for device in planned.devices:
         build = next(b for b in planned.builds if device.profile in b.profiles)
         threads = wording.counted(build.threads, "thread")

@@ -28,7 +28,7 @@ class Limits:
     """Points of the metric that may be lost, in all and in each class.
 
     Raises:
-        UsageError: one is no finite number: nothing would ever break it.
+        UsageError: one is no finite number, so nothing would ever break it, or negative: a gain is not asked for.
     """
 
     max_drop: float
@@ -36,10 +36,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for option, points in (("--max-drop", self.max_drop), ("--max-class-drop", self.max_class_drop)):
-            if not math.isfinite(points):
-                raise UsageError(
-                    f"{option} {points}: a finite number of points is wanted", hint=f"such as {option} 1.0"
-                )
+            if not 0 <= points < math.inf:
+                raise UsageError(f"{option} {points}: points from 0 upwards are wanted", hint=f"such as {option} 1.0")
 
 
 def sample_options(function: Callable[..., Any]) -> Callable[..., Any]:

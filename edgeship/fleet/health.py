@@ -5,6 +5,7 @@ The first rule that holds decides:
 | status | when |
 |---|---|
 | offline | it was never reached, or the last attempt to reach it failed |
+| degraded | it was reached, it serves no model, and it never recorded a window |
 | stale | it was reached, but the newest window is older than five minutes or three windows, whichever is longer |
 | degraded | a crash loop, no model, over 1 % errors, p95 over budget, restarts, heat, wrong clock |
 | online | none of these |
@@ -69,6 +70,8 @@ def judge(known: Known, device: str) -> Health:
         return Health("offline", "never reached", None, f"edgeship push MODEL -l name={device}")
     limit = max(STALE_AFTER, STALE_WINDOWS * known.window_seconds)
     if known.last_window is None:
+        if known.status.get("state") == "no-model":  # nothing is asked of it, so there is nothing to record
+            return Health("degraded", "serves no model", None, f"edgeship push MODEL -l name={device}")
         return Health("stale", "no telemetry yet", known.reached, f"edgeship telemetry pull -l name={device}")
     if known.now - known.last_window > limit:
         pulled = known.now - known.reached > limit

@@ -133,6 +133,11 @@ def plan(
     return Plan(model, source, tuple(builds.values()), tuple(devices))
 
 
+def searchable(source: ModelFacts, build: Build) -> bool:
+    """Whether there is anything to search where a build breaks the budget: a float model that is calibrated."""
+    return build.precision == "int8" and source.precision == "float32"
+
+
 def compared(source: ModelFacts) -> str:
     """What the check compares, in words: a source that is quantized already has no float model to be held against."""
     if source.precision == "float32":

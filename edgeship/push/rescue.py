@@ -16,13 +16,13 @@ from edgeship.optimize.search.pick import Budget, Row
 from edgeship.optimize.search.pool import processes
 from edgeship.optimize.search.run import Request, Search
 from edgeship.profile import Profile
-from edgeship.push.plan import Build
+from edgeship.push.plan import Build, searchable
 from edgeship.reporter import Reporter, Step
 
 
 def worth(source: ModelFacts, build: Build, calibration: Dataset | None) -> bool:
     """Whether there is anything to search: a float model that is to be calibrated."""
-    return build.precision == "int8" and source.precision == "float32" and calibration is not None
+    return searchable(source, build) and calibration is not None
 
 
 def search(

@@ -208,6 +208,10 @@ def test_09_a_dry_run_does_nothing(fleet: Fleet) -> None:
     before = run_json("release.list", "release", "list")
     plan = run_json("push.plan", "push", "tiny.tflite", "-l", "lab=tiny", "--dry-run")
     assert [s["step"] for s in plan["steps"]].count("deploy") == 3
+    searches = [s["summary"] for s in plan["steps"] if s["step"] == "search"]
+    assert "only if the check fails: tflite int8 with other ranges" in searches[0]
+    skipped = run_json("push.plan", "push", "tiny.tflite", "-l", "lab=tiny", "--dry-run", "--skip-check")
+    assert "search" not in [s["step"] for s in skipped["steps"]]
     assert run_json("release.list", "release", "list") == before
 
 

@@ -74,6 +74,7 @@ class OnDevice:
         self._reporter = reporter
         self._agent = Agent.own()
         self._used = False
+        self.reached = False  # whether a trial came back from it
 
     @property
     def place(self) -> str:
@@ -126,7 +127,9 @@ class OnDevice:
                 release = publish(fleet.repository, draft, skipped=True, approved_by="optimize")
                 self._used = True
                 try:
-                    return self._waited(partial(self._trial, release), _BUSY)
+                    answer = self._waited(partial(self._trial, release), _BUSY)
+                    self.reached = True
+                    return answer
                 except DeviceError as error:
                     if error.code != "untrusted" or tries == _SIGNED:
                         raise

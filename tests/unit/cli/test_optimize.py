@@ -6,16 +6,19 @@ import errno
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from edgeship import config
 from edgeship.cli import optimize as command
 from edgeship.cli.options import preparation
 from edgeship.deploy import transport
 from edgeship.deploy.device import Device
 from edgeship.errors import UnreachableError
+from edgeship.optimize.search import on_device
 from edgeship.optimize.search.run import Found, Search
 from edgeship.reporter import Reporter
 from edgeship.targets import registry
@@ -83,6 +86,29 @@ def test_a_device_that_does_not_answer_is_known_before_anything_is_built(
     monkeypatch.setattr(registry, "prepare", build)
     error = run_error("optimize", "m.tflite", "--data", "data.npz", "--on", "sim", exit_code=5)
     assert error["message"] == "sim: nothing listens there"
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_what_a_search_reached_is_known_to_status_afterwards(
+    enrolled: Device, monkeypatch: pytest.MonkeyPatch, reached: bool
+) -> None:
+    class Timed:
+        """A stopwatch that has timed something on the device, or found all of it in the cache."""
+
+        def __init__(self, *_: object) -> None:
+            self.reached = reached
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(on_device, "OnDevice", Timed)
+    asked = SimpleNamespace(source=None, evaluation=None, folder=None)
+    with command._stopwatch(cast("Any", asked), config.load(), enrolled, Reporter()):
+        pass
+    [status] = run_json("status", "status")
+    assert (status["status"], status["reason"]) == (
+        ("degraded", "serves no model") if reached else ("offline", "never reached")
+    )
 
 
 def test_ctrl_c_says_that_what_is_done_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,7 @@ def test_a_push_that_works_on_the_device_is_waited_for_and_said_once(
     assert cast("Any", made._tried(cast("Any", "draft"))) == "timed"
     assert noted.notes == ["pi: another install is under way on this device; waiting for that to end"]
     assert len(releases) == 1, "nothing is signed anew for waiting"
+    assert made.reached
 
 
 def test_a_device_that_stays_busy_is_not_waited_for_for_ever(
@@ -120,6 +121,7 @@ def test_a_device_that_stays_busy_is_not_waited_for_for_ever(
     with pytest.raises(DeviceError, match="another install"):
         stopwatch[0]._tried(cast("Any", "draft"))
     assert answers == ["never asked"]
+    assert not stopwatch[0].reached
 
 
 def test_what_was_signed_away_meanwhile_is_signed_again_and_not_without_end(
