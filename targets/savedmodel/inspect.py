@@ -20,6 +20,7 @@ from edgeship.errors import InputError, UsageError
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets.keras.inspect import plain_name
 from edgeship.targets.protobuf import DamagedError, Message
+from edgeship.targets.savedmodel import variables
 from edgeship.targets.shapes import Shapes, check_names, fitted, open_hint
 
 DEFAULT = "serving_default"
@@ -82,6 +83,8 @@ def _facts(saved: Message, path: Path, request: Mapping[str, Any]) -> dict[str, 
     used = list(nodes.reached(info.text(1) for _, info in signatures[name].map(2)))
     if any(op == "VarHandleOp" for _, op, _ in used) and not (path / "variables" / "variables.index").is_file():
         raise InputError("its variables are missing: there is no variables/variables.index", hint="copy it again")
+    if any(op == "VarHandleOp" for _, op, _ in used):
+        variables.check(path / "variables")
     known = [spec for spec in outputs if spec is not None]
     notes = [] if len(known) == len(outputs) else ["the shapes of the outputs are known after the conversion"]
     others = sorted(set(signatures) - {name})

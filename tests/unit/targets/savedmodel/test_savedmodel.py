@@ -18,6 +18,7 @@ from edgeship.errors import InputError, UsageError
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
 from edgeship.targets import answers, child, registry
+from edgeship.targets.savedmodel import variables
 from edgeship.targets.scheme import Scheme
 from tests.simulators import keras_models, saved_models
 
@@ -123,6 +124,43 @@ def test_missing_variables_are_named(net: Path) -> None:
     shutil.rmtree(net / "variables")
     with pytest.raises(InputError, match="its variables are missing"):
         registry.inspect(net)
+
+
+def test_damaged_variables_are_an_error_before_anything_is_made_of_the_model(net: Path) -> None:
+    index = net / "variables" / "variables.index"
+    whole = index.read_bytes()
+    assert registry.inspect(net).parameters == 3 * 3 * 4 + 6 * 6 * 4 * 10
+    for raw in (b"", whole[:-1], whole[: len(whole) // 2], b"\0" * len(whole), np.random.default_rng(0).bytes(300)):
+        index.write_bytes(raw)
+        with pytest.raises(InputError, match=r"its variables/variables\.index is damaged: ") as caught:
+            registry.inspect(net)
+        assert caught.value.hint == "copy the whole folder again, or export the model again"
+    for at in range(len(whole) - 48):  # all but the padding of the footer
+        index.write_bytes(whole[:at] + bytes([whole[at] ^ 0x40]) + whole[at + 1 :])
+        with pytest.raises(InputError, match=r"variables/"):
+            variables.check(net / "variables")
+    index.write_bytes(whole)
+    variables.check(net / "variables")
+
+
+def test_values_that_end_too_early_are_an_error_with_the_variable(net: Path) -> None:
+    data = net / "variables" / "variables.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"data-00000-of-00001 ends too early: 200 bytes, and .* ends at \d{4}"):
+        registry.inspect(net)
+
+
+def test_a_packed_index_is_left_to_tensorflow(net: Path) -> None:
+    index = net / "variables" / "variables.index"
+    raw = bytearray(index.read_bytes())
+    block, _ = variables._handle(bytes(raw), variables._handle(bytes(raw), len(raw) - 48)[1])
+    raw[sum(block)] = 1
+    index.write_bytes(raw)
+    variables.check(net / "variables")
+
+
+def test_the_checksum_is_crc_32c() -> None:
+    assert variables._checksum(b"123456789") == 0xE3069283  # the check value of the catalogue of CRC algorithms
 
 
 def test_too_much_is_refused(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
