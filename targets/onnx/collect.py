@@ -4,7 +4,8 @@ Memory does not grow with the number of samples: they are read from the disk one
 is its extent or one histogram. ONNX Runtime's own collectors for percentile and entropy keep every tensor of every
 sample (62 MB a sample for MobileNetV2).
 
-* Extents (min-max, moving average) are reduced inside the graph, so no activation leaves it.
+* Extents (min-max, moving average) are reduced inside the graph, so no activation leaves it. A sum tells whether all
+  values are finite: the smallest and the largest of a tensor may pass over a NaN.
 * Histograms need the activations. They are taken in groups of tensors of bounded size, one group after the other, each
   by a graph that ends at its last tensor: a model with large activations costs more runs, not more memory.
 * One pass fills histograms that grow (`histogram`). Two passes find the extents first and use fixed bins, which gives
@@ -218,9 +219,9 @@ def _extents(
 ) -> tuple[dict[str, Range], dict[str, float]]:  # fmt: skip
     """(smallest and largest value of each tensor, smallest magnitude of each); both only where wanted.
 
-    Averaged is the former; without `magnitudes` the latter is empty.
+    Averaged is the former; without `magnitudes` the latter is empty. NaN for a tensor that was not finite once.
     """
-    whats = ("low", "high", "magnitude") if magnitudes else ("low", "high")
+    whats = ("low", "high", "sum", "magnitude") if magnitudes else ("low", "high", "sum")
     session = _session(_reducing(model, names, whats), folder)
     outputs = [value.name for value in model.graph.output]
     extents: dict[str, Range] = {}
@@ -228,19 +229,20 @@ def _extents(
     for values in _runs(session, samples):
         parts.add(zip(outputs, (value.numpy() for value in values[: len(outputs)]), strict=True))
         reduced = np.array([value.numpy() for value in values[len(outputs) :]], np.float32).reshape(-1, len(whats))
-        for name, (low, high, *magnitude) in zip(names, reduced, strict=True):
-            new, old = (float(low), float(high)), extents.get(name)
+        for name, (low, high, total, *magnitude) in zip(names, reduced, strict=True):
+            new = (float(low), float(high)) if np.isfinite(total) else (np.nan, np.nan)
+            old = extents.get(name, new)
             if averaged:
                 extents[name] = choose.average(old, new)
             else:
-                extents[name] = new if old is None else (float(np.fmin(old[0], new[0])), float(np.fmax(old[1], new[1])))
+                extents[name] = float(np.minimum(old[0], new[0])), float(np.maximum(old[1], new[1]))  # NaN stays
             if magnitudes:
                 smallest[name] = min(smallest[name], float(magnitude[0]))
     return extents, smallest
 
 
 def _reducing(model: Any, names: Sequence[str], whats: Sequence[str]) -> Any:
-    """The model with the smallest and largest value, and the smallest magnitude, of each tensor as outputs too."""
+    """The model with the smallest and largest value, the sum and the smallest magnitude of each tensor as outputs."""
     import onnx
     from onnx import helper
 
@@ -253,6 +255,7 @@ def _reducing(model: Any, names: Sequence[str], whats: Sequence[str]) -> Any:
         del left[name]
         nodes.append(helper.make_node("ReduceMin", [name], [f"{name}::low"], keepdims=0))
         nodes.append(helper.make_node("ReduceMax", [name], [f"{name}::high"], keepdims=0))
+        nodes.append(helper.make_node("ReduceSum", [name], [f"{name}::sum"], keepdims=0))
         if "magnitude" in whats:
             nodes.append(helper.make_node("Abs", [name], [f"{name}::magnitudes"]))
             least = helper.make_node("ReduceMin", [f"{name}::magnitudes"], [f"{name}::magnitude"], keepdims=0)

@@ -15,6 +15,7 @@ from edgeship.targets.onnx import collect, prepare
 from edgeship.targets.onnx.graph import shapes
 from edgeship.targets.onnx.inspect import read
 from edgeship.targets.ranges import AVERAGING, BINS
+from edgeship.targets.scheme import RANGES
 from tests.simulators import onnx_graphs as graphs
 
 SETTINGS = {"symmetric": False, "levels": 256, "passes": 1}
@@ -83,6 +84,7 @@ def test_the_moving_average_is_that_of_onnx_runtime_sample_by_sample(net: Path, 
     """Given all samples at once it takes a plain mean; one at a time it is the moving average that it says it is."""
     found = ours(net, data, tmp_path, "moving-average")["ranges"]
     expected = theirs(net, data, tmp_path, "MinMax", singly=True, moving_average=True, averaging_constant=AVERAGING)
+    assert len(found) >= 6
     for name, range_ in found.items():
         assert np.allclose(range_, expected[name], rtol=1e-5, atol=1e-7), name
 
@@ -100,6 +102,7 @@ def test_two_pass_percentiles_are_those_of_onnx_runtime(
     expected = theirs(
         net, data, tmp_path, "Percentile", symmetric=symmetric, num_bins=BINS, percentile=percent
     )  # fmt: skip
+    assert len(found) >= 6
     for name, range_ in found.items():
         assert tuple(range_) == expected[name], name
 
@@ -117,6 +120,28 @@ def test_entropy_with_as_many_bins_as_levels_is_the_whole_range_as_in_onnx_runti
         edges = np.linspace(-top, top, 129)
         assert np.allclose(ranges.entropy(np.ones(128), edges, (low, high), 128), (low, high))
         assert np.allclose(expected[name], (low, high))
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("ranges", RANGES)
+def test_what_is_no_number_in_one_sample_has_no_range(tmp_path: Path, ranges: str, first: bool, passes: int) -> None:
+    """A root of −1: whichever way ranges are chosen, its tensor and what comes of it stay in float."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    tensors = {name: helper.make_tensor_value_info(name, 1, [1, 64]) for name in ("x", "r", "y")}
+    nodes = [helper.make_node("Sqrt", ["x"], ["r"], name="r"), helper.make_node("MatMul", ["r", "w"], ["y"], name="y")]
+    weights = numpy_helper.from_array(np.eye(64, dtype=np.float32), "w")
+    graph = helper.make_graph(nodes, "g", [tensors["x"]], [tensors["y"]], [weights], value_info=[tensors["r"]])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    x = np.random.default_rng(0).uniform(0.1, 1, (6, 1, 64)).astype(np.float32)
+    fine = ours(tmp_path / "m.onnx", Dataset({"x": x}), tmp_path, ranges, passes=passes)
+    assert (fine["unbounded"], sorted(fine["ranges"])) == ([], ["r", "y"])
+    x[0 if first else -1, 0, 5] = -1  # one of 64: a smallest value passes over it
+    found = ours(tmp_path / "m.onnx", Dataset({"x": x}), tmp_path, ranges, passes=passes)
+    assert (found["unbounded"], found["ranges"]) == (["r", "y"], {})
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
