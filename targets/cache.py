@@ -25,6 +25,7 @@ from edgeship.runtime.wire import need, parse_object
 _ENTRY = "entry.json"
 _MAKING = ".making-"
 _MAX_ENTRY = 16 << 20
+_SCARCE = (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE)
 _WRITE = (
     "is there room on that disk, and may you write there? Outside a project, XDG_CACHE_HOME names another folder for it"
 )
@@ -72,7 +73,7 @@ def keep(folder: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> E
             and nothing is kept.
 
     Raises:
-        ConversionError: the folder cannot be written.
+        ConversionError: the folder cannot be written, or the system refused `make` something: it is named.
     """
     if (found := lookup(folder, key)) is not None:
         return found
@@ -91,9 +92,30 @@ def keep(folder: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> E
             _put(temporary, place)
             _sync(folder)
     except OSError as error:
-        where, hint = _where(error, folder)
-        raise ConversionError(f"{where}: cannot be written: {_why(error)}", hint=hint) from error
+        raise _told(error, folder) from error
     return Entry(place, files, facts, cached=False)
+
+
+def _told(error: OSError, folder: Path) -> ConversionError:
+    """What the system refused: often the disk; else memory or a process, or a file that has nothing to do with it."""
+    if error.errno in _SCARCE:
+        return ConversionError(
+            f"what belongs in {folder} could not be made: {_why(error)}",
+            hint="the machine is short of memory, processes or open files: close something, or use fewer --jobs",
+        )
+    if (file := _elsewhere(error, folder)) is not None:
+        return ConversionError(f"{file}: {_why(error)}", hint="is it there still, and may you read it?")
+    where, hint = _where(error, folder)
+    return ConversionError(f"{where}: cannot be written: {_why(error)}", hint=hint)
+
+
+def _elsewhere(error: OSError, folder: Path) -> Path | None:
+    """The file that an error names, where it lies neither in the folder nor among the temporary ones."""
+    if not isinstance(error.filename, str) or _is_full(error):
+        return None
+    file = Path(error.filename)
+    mine = folder.is_relative_to(file) or any(file.is_relative_to(place) for place in (folder, tempfile.gettempdir()))
+    return None if mine else file
 
 
 def _where(error: OSError, folder: Path) -> tuple[Path, str]:

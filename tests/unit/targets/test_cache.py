@@ -85,6 +85,28 @@ def test_the_full_disk_is_named_and_what_to_do(tmp_path: Path, error: OSError, m
         assert hint in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("error", "words", "hint"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/models/gone"), "^/models/gone: No such", "there"),
+        (PermissionError(13, "Permission denied", "/models/m.onnx"), "^/models/m.onnx: Permission denied$", "may you"),
+        (BlockingIOError(11, "Resource temporarily unavailable"), "could not be made: Resource temp", "fewer --jobs"),
+        (OSError(12, "Cannot allocate memory"), "could not be made: Cannot allocate memory", "short of memory"),
+    ],
+)  # fmt: skip
+def test_what_is_not_the_disks_fault_is_not_laid_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, words: str, hint: str
+) -> None:
+    def fail(place: Path) -> Mapping[str, Any]:
+        raise error
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ConversionError, match=words) as caught:
+        cache.keep(tmp_path / "c", "k", fail)
+    assert hint in str(caught.value.hint)
+    assert "cannot be written" not in str(caught.value)
+
+
 def test_nothing_is_kept_of_what_failed(tmp_path: Path) -> None:
     def fail(place: Path) -> Mapping[str, Any]:
         (place / "half").touch()
@@ -109,6 +131,18 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConversionError, match="file/c: cannot be written"):
         cache.keep(tmp_path / "file" / "c", "k", maker())
+
+
+def test_a_folder_above_that_cannot_be_written_is_named_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path, *_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    with pytest.raises(ConversionError, match=r"/a/b: cannot be written: Permission denied") as caught:
+        cache.keep(tmp_path / "a" / "b", "k", maker())
+    assert "XDG_CACHE_HOME" in str(caught.value.hint)
 
 
 def test_a_disk_error_while_it_is_kept_is_named(tmp_path: Path) -> None:
