@@ -14,7 +14,10 @@ from edgeship.targets import registry
 from edgeship.targets.scheme import Scheme
 
 #: Tried in this order; the first that computes what its source does is taken.
-SCHEMES = (Scheme("int8"), Scheme("int8", "mse"), Scheme("int8-weights"))
+SCHEMES = (
+    Scheme("int8"), Scheme("int8", "mse"), Scheme("int8", rounding="fitted"), Scheme("int8", "mse", rounding="fitted"),
+    Scheme("int8-weights"), Scheme("int8-weights", rounding="fitted"),
+)  # fmt: skip
 EVALUATED = 24  # samples
 
 

@@ -1,9 +1,11 @@
 """What is tried with a finalist that breaks its budget, the cheapest for the board first.
 
 1. Its weights are fitted to what the layers read (`targets.rounding`): the same size, the same speed.
-2. Some layers compute in float. Their weights stay int8 where that costs less than what int8 costs in all the layers
-   that stay int8; others are float. Where that is not enough, all of them are float.
-3. Of the set that does, as many layers as the budget allows get int8 weights after all.
+2. Some layers compute in float, with int8 weights but where these cost most for their number: a first convolution of
+   288 weights in float makes no file larger. Int8 weights together cost little against what the layers that stay int8
+   cost, so hardly a layer more has to compute in float for them.
+3. Where no such set is enough, all weights of those layers are float.
+4. Of the set that does, as many layers as the budget allows get int8 weights after all.
 
 Of int8-weights every layer computes in float already, so only the few whose weights cost most become float.
 """
@@ -19,6 +21,9 @@ from edgeship.optimize.search.candidate import Candidate
 from edgeship.optimize.search.evaluate import Outcome
 from edgeship.optimize.search.sensitivity import Cost
 from edgeship.targets.scheme import FITTED
+
+FREE = 0.01  # of all weights: so many may be float without a thought of the file's size
+LITTLE = 0.25  # of what the layers that stay int8 cost, int8 weights of the others may cost
 
 MENDED = ("int8", "int8-weights")  # precisions whose finalists are mended
 FIT = "weights fitted to what their layers read"
@@ -60,13 +65,17 @@ def mend(outcome: Outcome, means: Means) -> Mended:
     candidate = outcome.candidate
     if candidate.scheme.rounding == "nearest" and candidate.scheme.per_channel and candidate.scheme.precision in FITTED:
         fitted = means.judge([candidate.fitted(FIT)], means.samples)[0]
-        if fitted.verdict is not None and halving.rank(fitted.verdict) <= halving.rank(outcome.verdict):
-            out.found.append(fitted)
-            best = fitted
-            if means.holds(fitted.verdict):
+        if fitted.verdict is not None and outcome.verdict is not None:
+            mended = means.holds(fitted.verdict)
+            if mended or halving.rank(fitted.verdict) <= halving.rank(outcome.verdict):
+                out.found.append(fitted)
+            else:
+                out.gone[fitted.candidate] = "the nearest steps lose less"
+            if mended:
                 return out
-        elif fitted.verdict is not None:
-            out.gone[fitted.candidate] = "its weights as they are lose less"
+            # what int8 activations lose is far more, and hides which weights are the better ones
+            if fitted.verdict.interval[0] <= outcome.verdict.drop:
+                best = fitted
     if layers := means.rank(best.candidate):
         _Mixing(best.candidate, layers, means, out).perform()
     return out
@@ -81,6 +90,7 @@ class _Mixing:
         self._seen: dict[Candidate, Outcome] = {}
         self._chosen: dict[tuple[str, ...], Candidate] = {}
         self._weights_only = base.scheme.precision == "int8-weights"
+        self._form: Callable[[Sequence[str]], Candidate] = self._float
 
     def perform(self) -> None:
         """Search; `out` gets what was found and what was not."""
@@ -91,7 +101,11 @@ class _Mixing:
             mixed.Part(c.layer.name, c.place, c.layer.weights, c.layer.weights if self._weights_only else c.work)
             for c in layers
         ]
-        names = mixed.fewest(parts, self._judge)
+        names = None
+        for form in (self._float,) if self._weights_only else (self._by_cost, self._float):
+            self._form, self._chosen = form, {}
+            if (names := mixed.fewest(parts, self._judge)) is not None:
+                break
         found = None if names is None else self._lightest(names)
         if found is not None:
             self._out.found.append(self._seen[found])
@@ -101,11 +115,9 @@ class _Mixing:
                 self._out.gone.setdefault(candidate, why)
 
     def _judge(self, sets: Sequence[tuple[str, ...]]) -> list[bool]:
-        for form in (self._float,) if self._weights_only else (self._by_cost, self._float):
-            left = [names for names in sets if names not in self._chosen]
-            made = {names: form(names) for names in left}
-            self._try(list(made.values()))
-            self._chosen |= {names: made[names] for names in left if self._good(made[names])}
+        made = {names: self._form(names) for names in sets}
+        self._try(list(made.values()))
+        self._chosen |= {names: candidate for names, candidate in made.items() if self._good(candidate)}
         return [names in self._chosen for names in sets]
 
     def _try(self, candidates: Sequence[Candidate]) -> None:
@@ -126,13 +138,18 @@ class _Mixing:
         return self._base.mixed(names, FEW if self._weights_only else MIX)
 
     def _by_cost(self, names: Sequence[str]) -> Candidate:
-        """Int8 weights but where they cost most: those left cost no more than all the layers that stay int8."""
-        allowed = sum(cost.error for name, cost in self._layers.items() if name not in set(names))
+        """Int8 weights but where they cost most for their number: those left cost little."""
+        inside = set(names)
+        allowed = LITTLE * sum(cost.error for name, cost in self._layers.items() if name not in inside)
+        free = FREE * sum(cost.layer.weights for cost in self._layers.values())
         weighted = self._weighted(names)
         left = sum(cost.weights_error for cost in weighted)
         count = 0
-        while count < len(weighted) and left > allowed:
-            left -= weighted[count].weights_error
+        for cost in weighted:
+            free -= cost.layer.weights
+            if left <= allowed and free < 0:
+                break
+            left -= cost.weights_error
             count += 1
         return self._with_floats(names, weighted, count)
 

@@ -117,9 +117,9 @@ def test_of_int8_weights_the_few_that_cost_most_for_their_size_become_float() ->
     assert by_weights(ranked())[0].layer.name == "stem"
 
 
-def test_fitting_that_loses_more_is_left_and_the_nearest_steps_are_mixed() -> None:
+def test_fitting_that_surely_loses_more_is_left_and_the_nearest_steps_are_mixed() -> None:
     mended = World(2.0).mend(Scheme("int8"))
-    assert "its weights as they are lose less" in mended.gone.values()
+    assert "the nearest steps lose less" in mended.gone.values()
     assert mended.found[-1].candidate.scheme.rounding == "nearest"
 
 
