@@ -288,13 +288,14 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
     from edgeship.targets import routes
 
     tried = report.ordered(found.tried)
-    rows = [report.cells(one) for one in tried if one.status != "dropped"]
+    called = report.names(found.tried)
+    rows = [report.cells(one, called[one.candidate]) for one in tried if one.status != "dropped"]
     dropped = len(tried) - len(rows)
     picked = found.pick.row
     shown = picked or found.pick.nearest
     pairs: list[tuple[str, object]] = [
         ("budget", report.budget_words(found)),
-        ("pick" if picked else "nearest", None if shown is None else shown.candidate.name),
+        ("pick" if picked else "nearest", None if shown is None else called[shown.candidate]),
         ("reason", found.pick.reason),
         ("runtime", report.untried(found) or None),
         (

@@ -96,7 +96,8 @@ def _loaded(
     check_file(path)
     data = _read(path, specs, preparation or Preparation(), known, reporter or Reporter(), bound)
     size = sum(array[:1].nbytes for array in (*data.inputs.values(), data.targets) if array is not None)
-    if bound is not None and (rows := bound.rows(len(data), size)) is not None:
+    drawn = "drawn" in (data.preparation or {})  # about as many as are kept
+    if bound is not None and not drawn and (rows := bound.rows(len(data), size)) is not None:
         data = replace(data.select(rows), preparation=recorded(data.preparation, len(rows), len(data)))
     prepared = (data.preparation or {}).get("kind") in listing.KINDS.values()
     if reporter is not None and not prepared and preparation not in (None, Preparation()):
@@ -112,13 +113,13 @@ def _read(
         # It is the user's own code: it may take long, or never end.
         return _told(path, lambda: function.read(path, specs), reporter)
     if path.is_dir():
-        return _of_files(path, listing.of_folder(path, known), specs, preparation, reporter)
+        return _of_files(path, listing.of_folder(path, known), specs, preparation, reporter, bound)
     heard = reporter if path.stat().st_size > LARGE else Reporter()
     if path.suffix.lower() != ".csv":
         return _told(path, lambda: archive.read(path, specs, bound), heard)
     found = table.columns(path)
     if found.file is not None:
-        return _of_files(path, table.files(path, found, known), specs, preparation, reporter)
+        return _of_files(path, table.files(path, found, known), specs, preparation, reporter, bound)
     return _told(path, lambda: table.numbers(path, found, specs, known), heard)
 
 
@@ -131,7 +132,8 @@ def _told(path: Path, make: Callable[[], Dataset], reporter: Reporter) -> Datase
 
 
 def _of_files(
-    named: Path, files: Listing, specs: Sequence[TensorSpec], preparation: Preparation, reporter: Reporter
+    named: Path, files: Listing, specs: Sequence[TensorSpec], preparation: Preparation, reporter: Reporter,
+    bound: Bound | None,
 ) -> Dataset:  # fmt: skip
     """The samples of files, read in a child process; `named` is what the user called them: a folder or a table."""
     if len(specs) != 1:
@@ -145,6 +147,9 @@ def _of_files(
     if files.kind == "images" and importlib.util.find_spec("PIL") is None:
         raise MissingExtra("pillow", "data")
     (spec,) = specs
+    count = len(files.files)
+    if bound is not None and (rows := bound.rows(count, 4 * spec.count)) is not None:
+        files = files.drawn(len(rows))  # before they are decoded: every file is a sample or more
     request = {
         "kind": files.kind, "root": str(files.root.resolve()), "files": files.files, "spec": spec.encode(),
         "preparation": preparation.encode(),
@@ -168,6 +173,8 @@ def _of_files(
         classes=files.classes,
         preparation=answer["preparation"] | ({"files": len(files.files)} if preparation.samples is not None else {}),
     )
+    if count > len(files.files):
+        data = replace(data, preparation=recorded(data.preparation, len(files.files), count))
     return archive.describe(str(named), data, {name: array[file_of] for name, array in files.about.items()})
 
 

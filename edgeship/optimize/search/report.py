@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,18 @@ TOP_LAYERS = 12
 
 def ordered(tried: Sequence[Tried]) -> list[Tried]:
     """The pick first, then by status, then by size."""
-    return sorted(tried, key=lambda t: (_ORDER.index(t.status), _bytes(t), t.candidate.name))
+    return sorted(tried, key=lambda t: (_ORDER.index(t.status), _bytes(t), t.candidate.name, t.candidate.scheme.keep))
+
+
+def names(tried: Sequence[Tried]) -> dict[Candidate, str]:
+    """A name of its own for each: sets of as many layers in float go by one name, and are numbered in this order."""
+    seen: Counter[str] = Counter()
+    out: dict[Candidate, str] = {}
+    for one in ordered(tried):
+        name = one.candidate.name
+        seen[name] += 1
+        out[one.candidate] = name if seen[name] == 1 else f"{name} #{seen[name]}"
+    return out
 
 
 def _bytes(tried: Tried) -> int:
@@ -36,7 +48,7 @@ def _bytes(tried: Tried) -> int:
 
 def encode(found: Found) -> dict[str, Any]:
     """The search as JSON: schema `edgeship.optimize/v1`."""
-    request, decided = found.request, found.pick
+    request, decided, called = found.request, found.pick, names(found.tried)
     return {
         "model": str(request.source.path), "sha256": request.source.sha256, "profile": request.profile.name,
         "metric": next((t.outcome.verdict.metric for t in found.tried if t.outcome and t.outcome.verdict), None),
@@ -48,10 +60,10 @@ def encode(found: Found) -> dict[str, Any]:
             "max_latency_us": request.budget.max_latency_us, "max_bytes": request.budget.max_bytes,
             "strict": request.budget.strict,
         },
-        "pick": None if decided.row is None else decided.row.candidate.name,
-        "nearest": None if decided.nearest is None else decided.nearest.candidate.name,
+        "pick": None if decided.row is None else called[decided.row.candidate],
+        "nearest": None if decided.nearest is None else called[decided.nearest.candidate],
         "reason": decided.reason,
-        "candidates": [_tried(t) for t in ordered(found.tried)],
+        "candidates": [_tried(t, called[t.candidate]) for t in ordered(found.tried)],
         "not_tried": [{"candidate": r.name, "why": r.why} for r in found.refused],
         "sensitivity": {
             name: [
@@ -66,13 +78,13 @@ def encode(found: Found) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _tried(tried: Tried) -> dict[str, Any]:
+def _tried(tried: Tried, name: str) -> dict[str, Any]:
     outcome, row = tried.outcome, tried.row
     verdict = outcome.verdict if outcome else None
     variant = row.variant if row else outcome.variant if outcome else None
     latency = row.latency if row else None
     return {
-        "candidate": tried.candidate.name, "format": tried.candidate.format,
+        "candidate": name, "format": tried.candidate.format,
         "scheme": tried.candidate.scheme.encode(), "from": tried.candidate.why,
         "status": tried.status, "why": tried.why, "samples": outcome.samples if outcome else 0,
         "bytes": variant.bytes if variant else None, "sha256": variant.sha256 if variant else None,
@@ -98,14 +110,14 @@ def _part(part: PartDrop | None) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def cells(tried: Tried) -> dict[str, str]:
-    """One row for people, by column title."""
+def cells(tried: Tried, name: str) -> dict[str, str]:
+    """One row for people, by column title; `name` is the candidate's among the others (`names`)."""
     outcome, row = tried.outcome, tried.row
     verdict = outcome.verdict if outcome else None
     variant = row.variant if row else outcome.variant if outcome else None
     latency = row.latency if row else None
     return {
-        "candidate": tried.candidate.name,
+        "candidate": name,
         "lost": units.DASH if verdict is None else points(verdict.drop),
         "95 %": units.DASH if verdict is None else f"{points(verdict.interval[0])} … {points(verdict.interval[1])}",
         "n": units.DASH if not outcome or not outcome.samples else f"{outcome.samples:,}",
@@ -127,16 +139,19 @@ def html(found: Found) -> str:
     )  # fmt: skip
     rows = [t.row for t in found.tried if t.row is not None]
     chosen = found.pick.row or found.pick.nearest
-    tried = ordered(found.tried)
+    tried, called = ordered(found.tried), names(found.tried)
     costs = [(name, [_layer(c) for c in layers[:TOP_LAYERS]], len(layers)) for name, layers in found.costs.items()]
     context = {
         "title": found.request.source.path.name, "version": __version__, "profile": found.request.profile.name,
         "picked": found.pick.row is not None, "reason": found.pick.reason,
-        "chosen": None if chosen is None else chosen.candidate.name, "tiles": [] if chosen is None else _tiles(chosen),
+        "chosen": None if chosen is None else called[chosen.candidate],
+        "tiles": [] if chosen is None else _tiles(chosen),
         # `charts` escapes every text that it draws.
         "plot": Markup(pareto(rows, found.pick.row, found.request.budget)) if rows else None,  # noqa: S704
-        "columns": list(cells(tried[0])) if tried else [],
-        "rows": [(t.status, [*cells(t).values(), kept_layers(found, t.candidate)]) for t in tried],
+        "columns": list(cells(tried[0], "")) if tried else [],
+        "rows": [
+            (t.status, [*cells(t, called[t.candidate]).values(), kept_layers(found, t.candidate)]) for t in tried
+        ],
         "untried": untried(found), "refused": [(r.name, r.why) for r in found.refused], "costs": costs,
         "budget": budget_words(found),
         "basis": _basis(found), "formats": _legend(rows),

@@ -52,7 +52,8 @@ def row_data(outcome: Outcome) -> dict[str, Any]:
     verdict, variant = outcome.verdict, outcome.variant
     return {
         "candidate": outcome.candidate.name, "format": outcome.candidate.format,
-        "precision": outcome.candidate.scheme.precision, "samples": outcome.samples,
+        "precision": outcome.candidate.scheme.precision, "scheme": outcome.candidate.scheme.encode(),
+        "samples": outcome.samples,
         "drop": None if verdict is None else verdict.drop, "passed": verdict is not None and verdict.passed,
         "bytes": None if variant is None else variant.bytes, "error": outcome.error, "seconds": outcome.seconds,
     }  # fmt: skip

@@ -14,6 +14,7 @@ import pytest
 from edgeship import child, dataset
 from edgeship.dataset import loading
 from edgeship.dataset.decode import SAMPLES
+from edgeship.dataset.drawing import Bound
 from edgeship.errors import InputError, MissingExtra, UsageError
 from edgeship.model import ModelFacts
 from edgeship.preparation import Preparation
@@ -22,6 +23,10 @@ from edgeship.runtime.manifest import TensorSpec
 from tests.simulators.media import image, wav
 
 SPEC = TensorSpec("image", "float32", (1, 4, 4, 1))
+
+
+def of_input(spec: TensorSpec) -> ModelFacts:
+    return ModelFacts(Path("m"), "tflite", "a" * 64, 1, "float32", (spec,), (), {}, None)
 
 
 class Told(Reporter):
@@ -171,3 +176,28 @@ def test_a_draw_reads_only_what_was_drawn(tmp_path: Path) -> None:
     assert len(set(data.inputs["image"][:, 0, 0, 0, 0].tolist())) == 5
     assert data.preparation is not None
     assert data.preparation["files"] == 5
+
+
+def test_of_more_files_than_are_kept_a_draw_of_each_class_is_read(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4), dtype=np.uint8)
+    for number in range(12):
+        image(tmp_path / "d" / str(number % 3) / f"{number:02}.png", pixels)
+    told = Told()
+    data = dataset.load(
+        tmp_path / "d", of_input(SPEC), preparation=Preparation(normalize="0..1"), bound=Bound(samples=6), reporter=told
+    )
+    assert data.labels is not None
+    assert np.bincount(data.labels).tolist() == [2, 2, 2]
+    assert ("finished", Step("read", str(tmp_path / "d")), "6 images") in told.events
+    assert (data.preparation or {})["drawn"] == {"samples": 6, "of": 12, "seed": 0}
+    [note] = [event[1] for event in told.events if event[0] == "note"]
+    assert note.startswith(f"{tmp_path}/d: of 12 samples a seeded draw of 6 is used")
+
+
+def test_of_more_rows_of_a_table_than_are_kept_a_draw_is_used(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("a,b,label\n" + "".join(f"{i},{-i},{i}\n" for i in range(20)))
+    data = dataset.load(tmp_path / "v.csv", of_input(TensorSpec("x", "float32", (1, 2))), bound=Bound(samples=5))
+    assert data.labels is not None
+    assert len(data) == 5
+    assert np.array_equal(data.inputs["x"][:, 0, 0], data.labels)
+    assert (data.preparation or {})["drawn"]["of"] == 20

@@ -343,6 +343,20 @@ def test_a_format_whose_float_model_fails_leaves_the_others_alone(
     assert found.pick.row.candidate.name == "tflite int8"
 
 
+def test_sets_of_as_many_layers_in_float_have_names_of_their_own_as_data() -> None:
+    base = candidate("onnx int8 mse")
+    tried = [
+        run.Tried(base.mixed(keep, "worst"), status, "")
+        for keep, status in ((["c"], "dropped"), (["b"], "pick"), (["a"], "dropped"), (["a", "b"], "dropped"))
+    ]
+    called = report.names(tried)
+    assert [called[one.candidate] for one in tried] == [
+        "onnx int8 mse, 1 layer float32 #3", "onnx int8 mse, 1 layer float32", "onnx int8 mse, 1 layer float32 #2",
+        "onnx int8 mse, 2 layers float32",
+    ]  # fmt: skip
+    assert report.names(tried[::-1]) == called, "in whatever order they came"
+
+
 @dataclass(frozen=True)
 class Pruned:
     """What pruning gives: here the same model under another name."""
