@@ -27,8 +27,9 @@ FloatArray = NDArray[np.float32]
 INT8_LARGEST = 127  # symmetric steps, as both formats have them
 
 SAMPLES = 256  # that are looked at, at most
-POSITIONS = 1024  # of a convolution's kernel in one sample, at most: neighbours see much the same
-MOST_INPUTS = 4096  # of a channel; C has their square
+POSITIONS = 1024  # of a layer in one sample, at most: neighbours see much the same
+ROWS = 1 << 16  # of a layer over all samples, about: more say little new, and a sum over them takes long
+MOST_INPUTS = 5120  # of a channel; C has their square
 MEMORY = 256 << 20  # bytes for all C that are collected in one run over the samples
 SWEEPS = 3
 _BLOCK = 64  # weights of a row whose effect on the others is added up at once
@@ -75,17 +76,18 @@ class Fitted:
     shift: FloatArray | None
 
 
-def rows(layer: Layer, values: FloatArray) -> FloatArray:
-    """What one sample multiplies the weights with: [groups, n, layer.inputs], at most `POSITIONS` of it.
+def rows(layer: Layer, values: FloatArray, most: int = POSITIONS) -> FloatArray:
+    """What one sample multiplies the weights with: [groups, n, layer.inputs].
 
     Args:
         layer: the layer.
         values: its input; with a kernel [batch, channels, *places], else [..., in].
+        most: n at most; of more places some are taken, spread evenly.
     """
     kernel = layer.weight.shape[2:]
     if not kernel:
         flat = values.reshape(-1, layer.inputs)
-        return flat[_spread(len(flat))][None]
+        return flat[_spread(len(flat), most)][None]
     padded = np.pad(values, ((0, 0), (0, 0), *layer.pads))
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, layer.dilations, strict=True)]
     axes = tuple(range(2, 2 + len(kernel)))
@@ -94,13 +96,18 @@ def rows(layer: Layer, values: FloatArray) -> FloatArray:
     view = view[(*(slice(None) for _ in range(2 + len(kernel))), *(slice(None, None, d) for d in layer.dilations))]
     view = np.moveaxis(view, 1, len(kernel) + 1)  # [batch, *places, channels, *kernel]
     places = view.shape[: len(kernel) + 1]
-    chosen = np.unravel_index(_spread(int(np.prod(places))), places)
+    chosen = np.unravel_index(_spread(int(np.prod(places)), most), places)
     picked = view[chosen]  # [n, channels, *kernel]
     return np.ascontiguousarray(picked.reshape(len(picked), layer.groups, -1).transpose(1, 0, 2))
 
 
-def _spread(count: int) -> NDArray[np.intp]:
-    return np.unique(np.linspace(0, count - 1, min(count, POSITIONS)).round().astype(np.intp))
+def _spread(count: int, most: int) -> NDArray[np.intp]:
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
+
+
+def positions(samples: int) -> int:
+    """Places of a layer to look at in each of so many samples."""
+    return max(1, min(POSITIONS, ROWS // max(min(samples, SAMPLES), 1)))
 
 
 def same(size: int, kernel: int, stride: int, dilation: int, *, upper: bool = True) -> tuple[int, int]:
@@ -111,17 +118,22 @@ def same(size: int, kernel: int, stride: int, dilation: int, *, upper: bool = Tr
 
 
 class Moments:
-    """What is kept of everything that a layer reads: means of x and of x xᵀ, for each group."""
+    """What is kept of everything that a layer reads: means of x and of x xᵀ, for each group.
 
-    def __init__(self, layer: Layer) -> None:
-        self._layer = layer
+    Args:
+        layer: the layer.
+        most: places of a sample that are looked at, at most.
+    """
+
+    def __init__(self, layer: Layer, most: int = POSITIONS) -> None:
+        self._layer, self._most = layer, most
         self._second = np.zeros((layer.groups, layer.inputs, layer.inputs), np.float32)
         self._first = np.zeros((layer.groups, layer.inputs), np.float64)
         self.count = 0
 
     def add(self, values: FloatArray) -> None:
         """The layer's input in one sample, as `rows` takes it. What holds numbers that are none is passed over."""
-        seen = rows(self._layer, np.asarray(values, np.float32))
+        seen = rows(self._layer, np.asarray(values, np.float32), self._most)
         if not seen.shape[1] or not np.isfinite(seen).all():
             return
         self._second += np.matmul(seen.transpose(0, 2, 1), seen)
@@ -148,15 +160,10 @@ class Moments:
         """Means of (x − mean)(x − mean)ᵀ; what few rows say of two inputs together counts less than of each alone."""
         out = self._second / np.float32(self.count) - mean[:, :, None] * mean[:, None, :]
         own = np.maximum(np.einsum("gkk->gk", out), 0)
-        out *= np.float32(self.count / (self.count + layer_rows(self._layer.inputs)))
+        out *= np.float32(self.count / (self.count + self._layer.inputs))
         places = np.arange(self._layer.inputs)
         out[:, places, places] = own * np.float32(1.001) + np.float32(1e-30)
         return out
-
-
-def layer_rows(inputs: int) -> float:
-    """Rows whose word counts half, of so many inputs."""
-    return inputs / 8
 
 
 def _descend(exact: FloatArray, steps: FloatArray, moments: FloatArray) -> FloatArray:

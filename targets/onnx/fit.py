@@ -42,10 +42,12 @@ def fitted(model: Any, files: Sequence[Mapping[str, str]]) -> dict[str, Fitted]:
     listed = layers(model)
     sources = {node.name: node.input[0] for node in model.graph.node}
     out: dict[str, Fitted] = {}
+    samples = feed.Samples(files)
+    most = rounding.positions(len(samples))
     for lot in rounding.in_memory(listed):
-        moments = {layer.name: rounding.Moments(layer) for layer in lot}
+        moments = {layer.name: rounding.Moments(layer, most) for layer in lot}
         wanted = list(dict.fromkeys(sources[layer.name] for layer in lot))
-        for values in _runs(model, wanted, feed.Samples(files)):
+        for values in _runs(model, wanted, samples):
             for layer in lot:
                 moments[layer.name].add(values[sources[layer.name]])
         out |= {name: kept.fit() for name, kept in moments.items()}

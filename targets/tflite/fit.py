@@ -62,13 +62,15 @@ def fitted(data: bytes, files: Sequence[Mapping[str, str]]) -> dict[str, Fitted]
     graph = structure.subgraphs[0]
     listed = layers(data, structure)
     out: dict[str, Fitted] = {}
+    samples = feed.Samples(files)
+    most = rounding.positions(len(samples))
     for lot in rounding.in_memory([layer for layer, _ in listed.values()]):
         inside = {layer.name for layer in lot}
         readers: dict[str, list[tuple[rounding.Moments, bool]]] = {}
         moments: dict[str, rounding.Moments] = {}
         for layer, operator in listed.values():
             if layer.name in inside:
-                moments[layer.name] = rounding.Moments(layer)
+                moments[layer.name] = rounding.Moments(layer, most)
                 source = graph.tensors[operator.inputs[0]].name
                 readers.setdefault(source, []).append((moments[layer.name], layer.weight.ndim > 2))
 
@@ -76,8 +78,7 @@ def fitted(data: bytes, files: Sequence[Mapping[str, str]]) -> dict[str, Fitted]
             for kept, places in readers.get(name, ()):
                 kept.add(np.moveaxis(values, 3, 1) if places else values)
 
-        samples = islice(iter(feed.Samples(files)), rounding.SAMPLES)
-        calibrate.observe(data, structure, signature, samples, see)
+        calibrate.observe(data, structure, signature, islice(iter(samples), rounding.SAMPLES), see)
         out |= {name: kept.fit() for name, kept in moments.items()}
     return {name: out[name] for name in listed if name in out}
 

@@ -13,7 +13,7 @@ Of int8-weights every layer computes in float already, so only the few whose wei
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgeship.optimize.quality import Verdict
 from edgeship.optimize.search import halving, mixed
@@ -101,10 +101,13 @@ class _Mixing:
             mixed.Part(c.layer.name, c.place, c.layer.weights, c.layer.weights if self._weights_only else c.work)
             for c in layers
         ]
+        small = [replace(part, weights=0) for part in parts]  # int8 weights: any number of layers may have them
         names = None
-        for form in (self._float,) if self._weights_only else (self._by_cost, self._float):
+        for form, of in ((self._float, parts),) if self._weights_only else (
+            (self._by_cost, small), (self._float, parts)
+        ):  # fmt: skip
             self._form, self._chosen = form, {}
-            if (names := mixed.fewest(parts, self._judge)) is not None:
+            if (names := mixed.fewest(of, self._judge)) is not None:
                 break
         found = None if names is None else self._lightest(names)
         if found is not None:
@@ -141,13 +144,13 @@ class _Mixing:
         """Int8 weights but where they cost most for their number: those left cost little."""
         inside = set(names)
         allowed = LITTLE * sum(cost.error for name, cost in self._layers.items() if name not in inside)
-        free = FREE * sum(cost.layer.weights for cost in self._layers.values())
+        total = sum(cost.layer.weights for cost in self._layers.values())
         weighted = self._weighted(names)
         left = sum(cost.weights_error for cost in weighted)
-        count = 0
+        count = heavy = 0
         for cost in weighted:
-            free -= cost.layer.weights
-            if left <= allowed and free < 0:
+            heavy += cost.layer.weights
+            if heavy > mixed.MOST_SHARE * total or (left <= allowed and heavy > FREE * total):
                 break
             left -= cost.weights_error
             count += 1

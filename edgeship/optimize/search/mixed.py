@@ -10,7 +10,7 @@ beginning of the model that meets the budget is looked for too, then the shortes
 in float is taken.
 
 An int8 model it stays: a set may hold at most half of the weights, or do at most half of the work. Operators without
-weights cost no weights. In which form a set computes in float, with float weights or with int8 ones, is not told here:
+weights cost no weights, nor do those whose weights stay int8. In which form a set computes in float is not told here:
 `mending` judges both.
 """
 
@@ -34,7 +34,7 @@ class Part:
 
     name: str
     place: int  # in the order in which layers run
-    weights: int = 1  # elements
+    weights: int = 1  # elements that would be float
     work: int = 1  # multiplications of a run, or another measure of it
 
 

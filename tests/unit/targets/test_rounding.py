@@ -114,6 +114,13 @@ def test_of_many_places_some_are_looked_at_and_of_few_all() -> None:
     seen = rows(kernel, x)
     assert seen.shape == (1, rounding.POSITIONS, 3)
     assert (seen[0, 0, 0], seen[0, -1, 0]) == (0, 9999)  # from the first to the last
+    assert rows(kernel, x, 7).shape == (1, 7, 3)
+
+
+def test_of_many_samples_fewer_places_are_looked_at() -> None:
+    assert rounding.positions(1) == rounding.positions(24) == rounding.POSITIONS
+    assert rounding.positions(rounding.SAMPLES) * rounding.SAMPLES == rounding.ROWS
+    assert rounding.positions(5000) == rounding.positions(rounding.SAMPLES)  # no more are looked at
 
 
 @pytest.mark.parametrize("upper", [True, False])

@@ -96,6 +96,15 @@ def test_where_int8_weights_cost_nothing_no_layer_with_weights_is_float() -> Non
     assert set(scheme.weights_only) >= {"stem", "wide"}
 
 
+def test_with_int8_weights_all_but_one_layer_may_compute_in_float_and_with_float_ones_half_of_them() -> None:
+    """Each layer's activations cost as much as the budget allows for all; weights cost nothing, or all of it."""
+    light = World(1.0, [(f"l{i}", 100, 0.9, 0.0) for i in range(12)]).mend(Scheme("int8"))
+    scheme = light.found[-1].candidate.scheme
+    assert (len(scheme.weights_only), scheme.keep) == (11, ())
+    heavy = World(1.0, [(f"l{i}", 100, 0.9, 0.9) for i in range(12)]).mend(Scheme("int8"))
+    assert [one.candidate.scheme.keep for one in heavy.found] == [()]
+
+
 def test_float_weights_are_taken_back_where_the_budget_does_not_need_them() -> None:
     """All in float does, what costs decide does not: of what is float then, only what must be stays it."""
     layers = [("a", 10, 4.0, 0.4), ("b", 10, 4.0, 0.9), ("c", 10, 4.0, 0.2)]
