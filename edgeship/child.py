@@ -289,13 +289,15 @@ class Deadline:
 
     def __enter__(self) -> None:
         """The time begins to run."""
-        signal.setitimer(signal.ITIMER_REAL, self._seconds)
+        if self._seconds:
+            signal.setitimer(signal.ITIMER_REAL, self._seconds)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """It came in time."""
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        if self._seconds:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 def _limit(limits: Limits, parent: int) -> None:

@@ -35,6 +35,12 @@ MIN_SHARE = 0.9
 #: Format -> precisions of a source that its target makes float32 again before it does anything else.
 UNPACKED = {"tflite": ("float16", "dynamic", "int8-weights")}
 
+#: Format -> package and its extra: what quantizes, and what runs the model for it. Another version finds other numbers.
+QUANTIZERS: dict[str, dict[str, str]] = {
+    "tflite": {"ai-edge-quantizer": "tflite", "ai-edge-litert": "tflite"},
+    "onnx": {"onnx": "onnx", "onnxsim": "onnx", "onnxruntime": "onnx"},
+}
+
 #: Samples that calibration looks at; of more, a seeded draw. Ranges do not move after a thousand.
 MAX_CALIBRATION = 1000
 CALIBRATION_SEED = 0

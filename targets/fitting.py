@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeship.dataset import Dataset
 from edgeship.targets import cache, child, rounding
-from edgeship.targets.base import Variant
+from edgeship.targets.base import QUANTIZERS, Variant, versions_of
 from edgeship.targets.build import Made
 
 BY = "fit/2"  # raised when what the steps find changes
@@ -42,5 +42,5 @@ def fitted(start: Variant, data: Dataset, subject: str) -> Path:
                 shutil.copyfile(work / name, place / name)
         return facts
 
-    key = cache.key_of(BY, start.format, start.sha256, data.inputs_sha256, start.recipe.versions)
+    key = cache.key_of(BY, start.format, start.sha256, data.inputs_sha256, versions_of(QUANTIZERS[start.format]))
     return cache.keep(start.cache, key, fit).folder

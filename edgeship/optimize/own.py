@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from edgeship.child import GIB, Limits
 from edgeship.errors import InputError, UsageError
 from edgeship.optimize.answers import Answers
 from edgeship.optimize.drops import Comparison, Double, Drop, Indices, Means, at_least, percentiles
+
+EVERYTHING = "all samples"
 
 #: Resamples of a metric that gives one number: each costs two calls.
 RESAMPLES = 200
@@ -109,7 +111,7 @@ def rehearse(metric: str, answers: Answers) -> None:
         As `compare`.
     """
     with child.workspace() as work:
-        request = _where(metric) | _written(answers, [np.arange(len(answers))], work)
+        request = _where(metric) | _written(answers, {EVERYTHING: np.arange(len(answers))}, work)
         child.run(
             "edgeship.optimize.rehearsal", request, work, limits=LIMITS, subject=f"the metric {short(metric)}",
             failure=InputError,
@@ -128,7 +130,8 @@ def compare(metric: str, answers: Answers) -> Comparison:
         UsageError: no such module or function, or it takes other arguments.
         InputError: it raised, crashed, did not end, or gave something else than scores.
     """
-    subsets = [np.arange(len(answers)), *(np.flatnonzero(mask) for mask in answers.slices.values() if mask.any())]
+    subsets = {EVERYTHING: np.arange(len(answers))}
+    subsets |= {f"slice {name}": np.flatnonzero(mask) for name, mask in answers.slices.items() if mask.any()}
     with child.workspace() as work:
         request = _where(metric) | _written(answers, subsets, work)
         response = child.run(
@@ -139,21 +142,21 @@ def compare(metric: str, answers: Answers) -> Comparison:
             before, after = np.load(work / "scores.npy", allow_pickle=False)
             return Means(before, after)
         taken = [np.load(work / f"values{i}.npy", allow_pickle=False) for i in range(len(subsets))]
-        return Numbers({at.tobytes(): values for at, values in zip(subsets, taken, strict=True)})
+        return Numbers({at.tobytes(): values for at, values in zip(subsets.values(), taken, strict=True)})
 
 
-def _written(answers: Answers, subsets: Sequence[Indices], work: Path) -> dict[str, Any]:
+def _written(answers: Answers, subsets: Mapping[str, Indices], work: Path) -> dict[str, Any]:
     """Write the arrays to where the step finds them; what it is told of them."""
     arrays: dict[str, NDArray[Any]] = {f"expected{i}": array for i, array in enumerate(answers.expected)}
     arrays |= {f"given{i}": array for i, array in enumerate(answers.given)}
     arrays |= {f"input{i}": array for i, array in enumerate(answers.inputs.values())}
-    arrays |= {f"subset{i}": array for i, array in enumerate(subsets)}
+    arrays |= {f"subset{i}": array for i, array in enumerate(subsets.values())}
     arrays |= {} if answers.labels is None else {"labels": answers.labels}
     arrays |= {} if answers.targets is None else {"targets": answers.targets}
     for name, array in arrays.items():
         np.save(work / f"{name}.npy", array, allow_pickle=False)
     return {
         "resamples": RESAMPLES, "outputs": [spec.name for spec in answers.outputs], "inputs": list(answers.inputs),
-        "labels": answers.labels is not None, "targets": answers.targets is not None, "subsets": len(subsets),
+        "labels": answers.labels is not None, "targets": answers.targets is not None, "subsets": [*subsets],
         "seconds": child.asked_for(LIMITS, os.environ).seconds,
     }  # fmt: skip

@@ -38,7 +38,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Args:
         request: "folder" to look for the module in, "path": the parent's `sys.path`, "cwd", "module", "function",
-            "outputs", "inputs": names; "labels", "targets": whether there are any; "subsets": how many; "resamples";
+            "outputs", "inputs": names; "labels", "targets": whether there are any; "subsets": their names; "resamples";
             "seconds": that all of it may take.
         folder: holds expected<i>.npy, given<i>.npy, input<i>.npy, labels.npy, targets.npy, subset<i>.npy; gets
             scores.npy, float64 [2, n], or values<i>.npy, float64 [1 + resamples, 2], for each subset.
@@ -57,12 +57,12 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if before.ndim:
         np.save(folder / "scores.npy", np.stack([before, after]), allow_pickle=False)
         return {"kind": "scores"}
-    for number in range(request["subsets"]):
+    for number, name in enumerate(request["subsets"]):
         at = have.subset(number)
         pairs = [[_value(function, have.of(model, drawn), deadline) for model in (0, 1)] for drawn in
                  [at, *draws(at, request["resamples"])]]  # fmt: skip
         if not np.isfinite(pairs[0]).all():
-            raise InputError(f"it has no value on slice {number} ({len(at)} samples)", hint="score it with 0")
+            raise InputError(f"it has no value on {name} ({len(at)})", hint="score it with 0")
         np.save(folder / f"values{number}.npy", np.array(pairs), allow_pickle=False)
     return {"kind": "numbers"}
 
@@ -97,7 +97,7 @@ class First:
         with child.Deadline(folder, "its first call, with the source's answers,"):
             scores = scores_of(_called(function, have.of(0, everything)), len(everything))
         seconds = time.monotonic() - begun
-        calls = 2 * (1 + request["resamples"]) * request["subsets"] if scores.ndim == 0 else 2
+        calls = 2 * (1 + request["resamples"]) * len(request["subsets"]) if scores.ndim == 0 else 2
         if calls * seconds > request["seconds"]:
             raise InputError(
                 f"a call takes {seconds:.1f} s, and {calls} calls are needed to know how sure one number is: more than "

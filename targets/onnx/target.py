@@ -15,7 +15,15 @@ from edgeship.dataset import Dataset
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
 from edgeship.targets import cache, child, fitting, routes
-from edgeship.targets.base import Recipe, Variant, calibration_of, check_request, needs_calibration, versions_of
+from edgeship.targets.base import (
+    QUANTIZERS,
+    Recipe,
+    Variant,
+    calibration_of,
+    check_request,
+    needs_calibration,
+    versions_of,
+)
 from edgeship.targets.build import Made, make, read_facts
 from edgeship.targets.onnx import plain
 from edgeship.targets.scheme import Scheme
@@ -84,7 +92,7 @@ class OnnxTarget:
             {"do": "prepare", "batch": 1, "opset": OPSET, "simplify": "onnxsim", "optimize": "onnxruntime basic",
              "shapes": "as they run", "by": _PREPARED}
         )  # fmt: skip
-        versions = {**route.versions(), **versions_of({"onnx": "onnx", "onnxsim": "onnx", "onnxruntime": "onnx"})}
+        versions = {**route.versions(), **versions_of(QUANTIZERS["onnx"])}
         data, used = None, None
         if scheme.precision != source.precision:
             if needs_calibration(source, scheme):

@@ -9,7 +9,15 @@ from edgeship.dataset import Dataset
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
 from edgeship.targets import child, fitting, routes
-from edgeship.targets.base import Recipe, Variant, calibration_of, check_request, needs_calibration, versions_of
+from edgeship.targets.base import (
+    QUANTIZERS,
+    Recipe,
+    Variant,
+    calibration_of,
+    check_request,
+    needs_calibration,
+    versions_of,
+)
 from edgeship.targets.build import Made, make, read_facts
 from edgeship.targets.scheme import PRECISIONS, Scheme
 from edgeship.targets.tflite import plain
@@ -77,5 +85,5 @@ class TfliteTarget:
                 if scheme.rounding == "fitted":
                     steps.append(fitting.step())
             steps.append(step)
-            versions |= versions_of({"ai-edge-quantizer": "tflite", "ai-edge-litert": "tflite"})
+            versions |= versions_of(QUANTIZERS["tflite"])
         return data, Recipe(source.sha256, source.format, "tflite", scheme.precision, tuple(steps), used, versions)

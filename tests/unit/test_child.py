@@ -227,8 +227,16 @@ def test_what_the_user_set_goes_before_the_time_of_one_thing(tmp_path: Path, mon
 
 
 def test_in_no_child_a_deadline_does_nothing(tmp_path: Path) -> None:
-    with child.Deadline(tmp_path, "a nap", 0.01):
-        time.sleep(0.05)
+    """A timer of whoever called goes on."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 100)
+    try:
+        with child.Deadline(tmp_path, "a nap", 0.01):
+            time.sleep(0.05)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "GeneratorExit"])

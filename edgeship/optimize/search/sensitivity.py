@@ -22,7 +22,7 @@ from edgeship.model import ModelFacts
 from edgeship.optimize.search.candidate import Candidate
 from edgeship.reporter import Reporter
 from edgeship.targets import cache, child, feed, fitting, registry
-from edgeship.targets.base import Layer, calibration_of
+from edgeship.targets.base import QUANTIZERS, Layer, calibration_of, versions_of
 from edgeship.targets.scheme import Scheme
 
 CALIBRATION = 64  # samples that ranges are taken from
@@ -74,7 +74,7 @@ def rank(
     plain = registry.target(candidate.format).build(source, Scheme("float32"), None, folder, reporter)
     scheme = candidate.scheme.encode()
     key = cache.key_of(
-        _VERSION, source.sha256, candidate.format, scheme, data.inputs_sha256, SAMPLES,
+        _VERSION, plain.sha256, versions_of(QUANTIZERS[candidate.format]), scheme, data.inputs_sha256, SAMPLES,
         calibration_of(calibration)[0].inputs_sha256 if candidate.scheme.rounding == "fitted" else None,
     )  # fmt: skip
 

@@ -66,6 +66,12 @@ def test_one_number_is_taken_again_on_resamples_and_slices(folder: Path) -> None
     assert compared.of_class(0, answers().labels) is None  # type: ignore[arg-type]
 
 
+def test_a_slice_that_has_no_value_is_named(folder: Path) -> None:
+    metric = write(folder, "nights", "def score(answers):\n    return 0.5 if len(answers['p']) == 40 else np.nan")
+    with pytest.raises(InputError, match=r"it has no value on slice night \(20\)"):
+        own.compare(metric, answers())
+
+
 def test_a_function_gets_what_it_asks_for(folder: Path) -> None:
     body = """def score(answers, expected, inputs, targets, labels, more=3):
     assert list(answers) == list(expected) == ['p'] and targets is None and more == 3

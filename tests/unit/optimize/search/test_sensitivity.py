@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeship import profile
 from edgeship.dataset import Dataset
-from edgeship.optimize.search import report
+from edgeship.optimize.search import report, sensitivity
 from edgeship.optimize.search.candidate import Candidate, Wish
 from edgeship.optimize.search.pick import Budget
 from edgeship.optimize.search.run import Request, Search
 from edgeship.optimize.search.sensitivity import rank
 from edgeship.reporter import Reporter
 from edgeship.targets import child, registry
+from edgeship.targets.base import Layer, Recipe, Variant
 from edgeship.targets.scheme import Scheme
 from tests.simulators import inline, tflite_graphs
 from tests.unit.optimize.search.test_run import Stopwatch
@@ -60,6 +62,29 @@ def labelled(n: int, path: Path, folder: Path) -> Dataset:
     variant = registry.target(facts.format).as_is(facts, folder, Reporter())
     [scores] = registry.source_answers(facts, variant, plain, Reporter())
     return Dataset(plain.inputs, scores.reshape(n, -1).argmax(axis=1).astype(np.int32))
+
+
+def test_what_else_is_made_of_the_same_file_and_other_tools_rank_anew(
+    made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another signature of one SavedModel has the same file and other layers."""
+    facts, data, cache = registry.inspect(made["onnx"]), tflite_graphs.samples(20), tmp_path / "c"
+    candidate = Candidate("onnx", Scheme("int8"))
+    layers = [Layer(name, "Gemm", 1, (1,), name).encode() | {"error": 0.5, "weights_error": 0.1} for name in "ab"]
+    answered = iter([[layer] for layer in (*layers, layers[0])])
+    target = registry.target("onnx")
+    monkeypatch.setattr(child, "run", lambda *args, **named: {"layers": next(answered)})
+    recipe = Recipe(facts.sha256, "onnx", "onnx", "float32", ())
+    float_form = Variant(tmp_path / "f", recipe, tmp_path, (), (), 1, "")
+
+    def ranked(sha256: str) -> str:
+        made_of = replace(float_form, sha256=sha256)
+        monkeypatch.setattr(type(target), "build", lambda *args: made_of)
+        return rank(facts, candidate, data, cache, Reporter())[0].layer.name
+
+    assert [ranked("1" * 64), ranked("2" * 64), ranked("1" * 64)] == ["a", "b", "a"]
+    monkeypatch.setattr(sensitivity, "versions_of", lambda packages: {"onnxruntime": "another"})
+    assert ranked("2" * 64) == "a"
 
 
 @pytest.mark.parametrize("format_name", ["tflite", "onnx"])
