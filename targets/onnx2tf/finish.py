@@ -18,6 +18,7 @@ from edgeship.errors import ConversionError
 from edgeship.runtime import engine
 from edgeship.runtime.errors import EngineError
 from edgeship.runtime.manifest import TensorSpec
+from edgeship.targets import child
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.prepare import fixed_model
 from edgeship.targets.tflite.prepare import code_of
@@ -80,7 +81,8 @@ def _answers(
         ours = engine.load("tflite", library, str(file))
         try:
             check_inputs(model, ours.inputs)
-            return [_run(ours, sample) for sample in samples]
+            deadline = child.Deadline(file.parent, "one answer of the converted model")
+            return [_run(ours, sample, deadline) for sample in samples]
         finally:
             ours.close()
     except EngineError as error:
@@ -289,7 +291,8 @@ def _reference(model: Any, folder: Path, samples: Sequence[Mapping[str, Array]])
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         names = [value.name for value in session.get_outputs()]
-        return [dict(zip(names, session.run(names, dict(sample)), strict=True)) for sample in samples]
+        deadline = child.Deadline(folder, child.ANSWER)
+        return [_asked(session, names, sample, deadline) for sample in samples]
     except Exception as error:
         text = " ".join(str(error).split())[:500]
         raise ConversionError(
@@ -298,10 +301,16 @@ def _reference(model: Any, folder: Path, samples: Sequence[Mapping[str, Array]])
         ) from error
 
 
-def _run(model: engine.Model, sample: Mapping[str, Array]) -> dict[str, Array]:
+def _asked(session: Any, names: list[str], sample: Mapping[str, Array], deadline: child.Deadline) -> dict[str, Array]:
+    with deadline:
+        return dict(zip(names, session.run(names, dict(sample)), strict=True))
+
+
+def _run(model: engine.Model, sample: Mapping[str, Array], deadline: child.Deadline) -> dict[str, Array]:
     """What the engine answers, by output."""
     given = [np.ascontiguousarray(sample[spec.name], np.dtype(spec.dtype)).tobytes() for spec in model.inputs]
-    answers = model.run(*given)
+    with deadline:
+        answers = model.run(*given)
     return {
         spec.name: np.frombuffer(raw, np.dtype(spec.dtype)).reshape(spec.shape).copy()
         for spec, raw in zip(model.outputs, answers, strict=True)

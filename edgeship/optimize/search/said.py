@@ -36,7 +36,17 @@ def why_none(outcomes: Sequence[Outcome], gone: Mapping[Candidate, str]) -> Edge
     reasons = {outcome.error or "it could not be judged" for outcome in outcomes}
     if len(reasons) == 1:
         return kind(reasons.pop(), hint=hint)
-    return kind(routes.told([(o.candidate.name, (o.error or "").split("\n", 1)[0]) for o in outcomes]), hint=hint)
+    return kind(routes.told(_named(outcomes)), hint=hint)
+
+
+def _named(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
+    """(candidate, why not); of a format whose candidates all have one reason, the format."""
+    lines = [(o.candidate, (o.error or "").split("\n", 1)[0]) for o in outcomes]
+    reasons: dict[str, set[str]] = {}
+    for candidate, why in lines:
+        reasons.setdefault(candidate.format, set()).add(why)
+    named = [(c.format if len(reasons[c.format]) == 1 else c.name, why) for c, why in lines]
+    return list(dict.fromkeys(named))
 
 
 def told(verdict: Verdict, limits: Limits) -> str:

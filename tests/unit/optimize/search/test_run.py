@@ -253,7 +253,9 @@ def test_of_several_reasons_each_is_told_once_and_one_kind_keeps_its_exit_code()
     ]  # fmt: skip
     fault = said.why_none(outcomes, {})
     assert type(fault) is UsageError
-    assert str(fault) == "tflite int8: no onnx2tf; onnx int8, onnx float16: no opset"
+    assert str(fault) == "tflite: no onnx2tf; onnx: no opset", "a format whose candidates have one reason is named"
+    several = said.why_none([*outcomes, failed(candidate("onnx dynamic"), UsageError("no scale"))], {})
+    assert str(several) == "tflite: no onnx2tf; onnx int8, onnx float16: no opset; onnx dynamic: no scale"
     assert fault.hint is None
     mixed = said.why_none([*outcomes, failed(first, InputError("damaged"))], {})
     assert (type(mixed), mixed.exit_code) == (ConversionError, 1)
