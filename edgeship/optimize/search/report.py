@@ -167,9 +167,10 @@ def _legend(rows: Sequence[Row]) -> list[tuple[int, str]]:
     return [(i, {"tflite": "TFLite", "onnx": "ONNX"}[name]) for i, name in enumerate(FORMATS) if name in shown]
 
 
-def _layer(cost: Cost) -> tuple[str, str, str, str, str]:
+def _layer(cost: Cost) -> tuple[str, ...]:
     layer = cost.layer
-    return layer.source_name, layer.operator, f"{layer.weights:,}", f"{cost.error:.2e}", layer.name
+    alone = f"{cost.weights_error:.2e}" if layer.weights else units.DASH
+    return layer.source_name, layer.operator, f"{layer.weights:,}", f"{cost.error:.2e}", alone, layer.name
 
 
 def kept_layers(found: Found, candidate: Candidate) -> list[str]:

@@ -120,8 +120,10 @@ def test_a_search_keeps_in_float_what_it_must_and_says_so(
     with ThreadPoolExecutor(1) as pool:
         found = Search(request, pool, Stopwatch(), Reporter()).run()
     assert found.pick.row is not None
-    kept = found.pick.row.candidate.scheme.keep
+    scheme = found.pick.row.candidate.scheme
+    kept = (*scheme.keep, *scheme.weights_only)
     assert 1 <= len(kept) <= 2
+    assert scheme.rounding == "fitted"
     assert any("loud" in name or "quiet" in name for name in kept)
     [plain] = [t for t in found.tried if t.candidate.scheme == Scheme("int8")]
     assert plain.outcome is not None
@@ -131,4 +133,7 @@ def test_a_search_keeps_in_float_what_it_must_and_says_so(
     assert all(" (" in words for words in report.kept_layers(found, found.pick.row.candidate))
     page = report.html(found)
     assert "Layers by what int8 costs" in page
+    assert "of its weights" in page
+    [costs] = found.costs.values()
+    assert all(0 < cost.weights_error <= cost.error for cost in costs if cost.error > 0.1)
     assert "In float: " in page
