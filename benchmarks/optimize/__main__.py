@@ -60,10 +60,10 @@ class Tool:
         return "onnx" if self.format == "onnx" else "tflite"
 
 
-TFLITE = (Tool("edgeship", "tflite"), Tool("ai-edge-quantizer", "tflite"))
+TFLITE = (Tool("edgeship", "tflite"), Tool("edgeship fitted", "tflite"), Tool("ai-edge-quantizer", "tflite"))
 CONVERTER = Tool("TFLiteConverter", "keras")
-ONNX = (Tool("edgeship", "onnx"), Tool("onnxruntime", "onnx"), Tool("Olive", "onnx", "olive"),
-        Tool("NNCF", "onnx", "nncf"))  # fmt: skip
+ONNX = (Tool("edgeship", "onnx"), Tool("edgeship fitted", "onnx"), Tool("onnxruntime", "onnx"),
+        Tool("Olive", "onnx", "olive"), Tool("NNCF", "onnx", "nncf"))  # fmt: skip
 #: No tool is to call home while it is measured, and none finds edgeship on its path that did not ask for it.
 ALONE = {"OLIVE_DISABLE_TELEMETRY": "1", "CI": "true", "PYTHONPATH": "", "TQDM_DISABLE": "1"}
 

@@ -15,7 +15,8 @@ All get the same samples, one at a time and mapped from the disk, so that none p
 * Olive: a workflow of one pass, OnnxStaticQuantization, with its defaults (pre-processing, QDQ, int8) and per channel.
 * NNCF: `nncf.quantize` with its defaults (fast bias correction) on all samples, but without the half range of weights
   that keeps sums from saturating on old x86 processors: what is judged here is what an Arm board answers.
-* edgeship: `Target.build`, cache empty: all that `edgeship model quantize` does but the gate.
+* edgeship: `Target.build`, cache empty: all that `edgeship model quantize` does but the gate. "edgeship fitted" is the
+  same with `--rounding fitted`, which a search tries where the nearest steps lose too much.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def rows(request: Request) -> Iterator[Any]:
         yield np.array(row)
 
 
-def edgeship(request: Request) -> None:
+def edgeship(request: Request, rounding: str = "nearest") -> None:
     """The target of the file's own format, from the float file."""
     import shutil
     import tempfile
@@ -54,8 +55,13 @@ def edgeship(request: Request) -> None:
     data = Dataset({request["input"]: np.load(request["samples"], mmap_mode="r")})
     with tempfile.TemporaryDirectory() as cache:
         target = registry.target(path.suffix[1:])
-        made = target.build(registry.inspect(path), Scheme("int8"), data, Path(cache), Reporter())
+        made = target.build(registry.inspect(path), Scheme("int8", rounding=rounding), data, Path(cache), Reporter())
         shutil.copyfile(made.path, request["out"])
+
+
+def edgeship_fitted(request: Request) -> None:
+    """The same, with weights fitted to what their layers read."""
+    edgeship(request, "fitted")
 
 
 def ai_edge_quantizer(request: Request) -> None:
@@ -161,8 +167,8 @@ def nncf(request: Request) -> None:
 
 
 TOOLS: Mapping[str, Callable[[Request], None]] = {
-    "edgeship": edgeship, "ai-edge-quantizer": ai_edge_quantizer, "TFLiteConverter": tflite_converter,
-    "onnxruntime": onnxruntime, "Olive": olive, "NNCF": nncf,
+    "edgeship": edgeship, "edgeship fitted": edgeship_fitted, "ai-edge-quantizer": ai_edge_quantizer,
+    "TFLiteConverter": tflite_converter, "onnxruntime": onnxruntime, "Olive": olive, "NNCF": nncf,
 }  # fmt: skip
 
 if __name__ == "__main__":
