@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import shlex
 from collections.abc import Iterator
@@ -102,7 +103,8 @@ def optimize(
         parse_shapes(shapes or (stated_here.shape if stated_here else ())),
     )  # fmt: skip
     with out.reporter() as reporter:
-        calibration, judged = _data(project, source, data, evaluation, preparation(stated, project), reporter)
+        prepared = preparation(stated, project)
+        calibration, judged = _data(project, source, data, evaluation, prepared, reporter)
     if calibration is not None:
         dataset.check_scale(calibration, judged)
         for doubt in dataset.doubts(calibration, judged):
@@ -114,7 +116,7 @@ def optimize(
     found = _search(out, request, jobs, project, known)
     saved = save.write(found, folder)
     _show(out, found, saved)
-    _say_next(out, found, saved, project, device, evaluation or data)
+    _say_next(out, found, saved, project, device, evaluation or data, prepared)
     if found.fault is not None:
         raise type(found.fault)(str(found.fault), hint=f"{found.fault.hint or _CAUSE}; {saved.report} shows all")
     if found.pick.row is None:
@@ -324,9 +326,12 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
 
 
 def _say_next(
-    out: Output, found: Found, saved: Saved, project: Project | None, device: str | None, data: Path | None
+    out: Output, found: Found, saved: Saved, project: Project | None, device: str | None, data: Path | None,
+    prepared: Preparation,
 ) -> None:  # fmt: skip
     """The very commands that bring the pick to a board."""
+    from edgeship.preparation import Preparation
+
     picked = found.pick.row
     if picked is None:
         return
@@ -340,6 +345,13 @@ def _say_next(
     words += ["-l", f"name={device}" if device else f"profile={found.request.profile.name}"]
     if project is None:
         out.say("next: edgeship init, then edgeship device add NAME USER@HOST: a project, and the board in it")
+    # A push reads files as the project says, and has no flags for it: without these keys it refuses them.
+    there = Preparation() if project is None else project.data.preparation
+    stated = [item for item in prepared.encode().items() if item not in there.encode().items()]
+    if stated:
+        keys = "; ".join(f"{key} = {json.dumps(value)}" for key, value in stated)
+        out.say(f"also: in edgeship.toml, below [data.preparation]: {keys}")
+    if project is None:
         out.say(f"then: {shlex.join(words)}")
     else:
         out.say(f"next: {shlex.join(words)}")

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from edgeship import config
+from edgeship.cli import State
 from edgeship.cli import optimize as command
 from edgeship.cli.options import preparation
+from edgeship.cli.output import Output
 from edgeship.deploy import transport
 from edgeship.deploy.device import Device
 from edgeship.errors import UnreachableError
@@ -69,6 +71,7 @@ def test_no_project_is_needed_and_a_fifth_is_held_out(folder: Path) -> None:
     assert "next: edgeship init, then edgeship device add NAME USER@HOST" in again.stderr
     push = "edgeship push m-optimized/m.int8.tflite --precision int8 --evaluation data.npz -l profile=raspberry-pi-5"
     assert f"then: {push}\n" in again.stderr
+    assert "also: " not in again.stderr  # arrays are taken as they are
 
 
 def test_a_device_that_does_not_answer_is_known_before_anything_is_built(
@@ -240,3 +243,19 @@ def test_a_folder_of_images_is_parted_by_class_and_prepared_as_stated(folder: Pa
     assert calibration.preparation is not None
     assert calibration.preparation["resize"] == "none"
     assert judged.inputs["image"].max() <= 1
+
+
+def test_what_a_push_has_to_know_of_the_files_is_said_before_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    row = SimpleNamespace(candidate=SimpleNamespace(scheme=SimpleNamespace(precision="int8")))
+    board = SimpleNamespace(name="raspberry-pi-5", supported=None)
+    found = SimpleNamespace(pick=SimpleNamespace(row=row), request=SimpleNamespace(profile=board))
+    saved = SimpleNamespace(model=Path("m.tflite"))
+    stated = preparation(("normalize=0..1", "mean=0.5,0.25"))
+    out = Output(State())
+    command._say_next(out, cast("Any", found), cast("Any", saved), None, None, Path("pictures"), stated)
+    said = capsys.readouterr().err.splitlines()
+    assert said[1] == 'also: in edgeship.toml, below [data.preparation]: normalize = "0..1"; mean = [0.5, 0.25]'
+    assert said[2].startswith("then: edgeship push m.tflite --precision int8 --evaluation pictures")
+    project = SimpleNamespace(data=SimpleNamespace(preparation=stated, evaluation=Path("pictures")))
+    command._say_next(out, cast("Any", found), cast("Any", saved), cast("Any", project), None, Path("pictures"), stated)
+    assert capsys.readouterr().err == "next: edgeship push m.tflite --precision int8 -l profile=raspberry-pi-5\n"
