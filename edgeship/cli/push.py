@@ -102,7 +102,10 @@ def _show_plan(out: Output, planned: Plan, *, skip_check: bool) -> None:
         rows.append(("convert", build.name, f"{planned.source.format} → {build.name} ({build.why})"))
         rows.append(("check", build.name, "skipped" if skip_check else compared(planned.source)))
         if not skip_check and searchable(planned.source, build):
-            why = f"only if the check fails: {build.name} with other ranges, then with the fewest layers in float"
+            why = (
+                f"only if the check fails: {build.name} with other ranges, then weights fitted to what their layers read, "
+                "then with the fewest layers in float"
+            )
             rows.append(("search", build.name, why))
     for device in planned.devices:
         build = next(b for b in planned.builds if device.profile in b.profiles)
