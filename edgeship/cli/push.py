@@ -103,7 +103,7 @@ def _show_plan(out: Output, planned: Plan, *, skip_check: bool) -> None:
         rows.append(("check", build.name, "skipped" if skip_check else compared(planned.source)))
         if not skip_check and searchable(planned.source, build):
             why = (
-                f"only if the check fails: {build.name} with other ranges, then weights fitted to what their layers read, "
+                f"only if the check fails: {build.name} with other ranges, then with fitted weights, "
                 "then with the fewest layers in float"
             )
             rows.append(("search", build.name, why))
