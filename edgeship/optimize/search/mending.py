@@ -114,8 +114,13 @@ class _Mixing:
             self._out.found.append(self._seen[found])
         for candidate in self._seen:
             if candidate != found:
-                why = "that is not enough" if found is None else "fewer layers in float do"
-                self._out.gone.setdefault(candidate, why)
+                self._out.gone.setdefault(candidate, self._why_not(candidate, found))
+
+    def _why_not(self, candidate: Candidate, found: Candidate | None) -> str:
+        if found is None or not self._good(candidate):
+            return "that is not enough"
+        one, other = (len(c.scheme.keep) + len(c.scheme.weights_only) for c in (candidate, found))
+        return "fewer layers in float do" if one > other else "fewer float weights do"
 
     def _judge(self, sets: Sequence[tuple[str, ...]]) -> list[bool]:
         made = {names: self._form(names) for names in sets}

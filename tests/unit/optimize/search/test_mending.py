@@ -16,6 +16,7 @@ from edgeship.targets.scheme import Scheme
 from tests.simulators.searched import outcome as judged
 
 LIMIT = 1.0  # points
+NOT_ENOUGH = "that is not enough"
 
 #: name, elements of weights, points that int8 costs, points that its weights alone cost
 LAYERS = [("stem", 10, 3.0, 2.5), ("wide", 1000, 2.0, 0.1), ("sum", 0, 1.5, 0.0)] + [
@@ -80,13 +81,20 @@ def test_fitted_weights_that_are_enough_are_all_that_is_tried() -> None:
 
 
 def test_layers_whose_weights_cost_little_have_int8_weights_and_those_whose_cost_much_are_float() -> None:
-    mended = World(0.9).mend(Scheme("int8"))
+    world = World(0.9)
+    mended = world.mend(Scheme("int8"))
     scheme = mended.found[-1].candidate.scheme
     assert (scheme.rounding, scheme.precision) == ("fitted", "int8")
     assert scheme.keep == ("stem", "sum")  # an operator without weights is float or int8
     assert scheme.weights_only == ("wide",)
     assert mended.found[-1].candidate.name == "tflite int8 fitted, 1 layer int8 weights, 2 layers float32"
-    assert all(why == "fewer layers in float do" for why in mended.gone.values())
+    reasons = {candidate.name: why for candidate, why in mended.gone.items()}
+    for candidate, why in mended.gone.items():
+        enough = world.drop(candidate.scheme) <= LIMIT
+        more = len(candidate.scheme.keep) + len(candidate.scheme.weights_only) > 3
+        assert why == (("fewer layers in float do" if more else "fewer float weights do") if enough else NOT_ENOUGH)
+    assert NOT_ENOUGH in reasons.values(), "what breaks the budget is not said to have too many layers in float"
+    assert len(set(reasons.values())) > 1
 
 
 def test_where_int8_weights_cost_nothing_no_layer_with_weights_is_float() -> None:
@@ -136,7 +144,7 @@ def test_nothing_that_can_be_kept_is_enough_and_every_try_says_so() -> None:
     hopeless = [(f"l{i}", 100, 5.0, 4.0) for i in range(12)]
     mended = World(0.9, hopeless).mend(Scheme("int8"))
     assert [one.candidate.scheme for one in mended.found] == [Scheme("int8", rounding="fitted")]  # the nearest miss
-    assert set(mended.gone.values()) == {"that is not enough"}
+    assert set(mended.gone.values()) == {NOT_ENOUGH}
 
 
 def test_most_tries_are_refused_by_a_few_samples() -> None:
