@@ -116,7 +116,7 @@ def optimize(
     found = _search(out, request, jobs, project, known)
     saved = save.write(found, folder)
     _show(out, found, saved)
-    _say_next(out, found, saved, project, device, evaluation or data, prepared)
+    _say_next(out, found, saved, project, device, evaluation or data, prepared, metric)
     if found.fault is not None:
         raise type(found.fault)(str(found.fault), hint=f"{found.fault.hint or _CAUSE}; {saved.report} shows all")
     if found.pick.row is None:
@@ -327,7 +327,7 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
 
 def _say_next(
     out: Output, found: Found, saved: Saved, project: Project | None, device: str | None, data: Path | None,
-    prepared: Preparation,
+    prepared: Preparation, metric: str | None,
 ) -> None:  # fmt: skip
     """The very commands that bring the pick to a board."""
     from edgeship.preparation import Preparation
@@ -345,7 +345,9 @@ def _say_next(
     words += ["-l", f"name={device}" if device else f"profile={found.request.profile.name}"]
     if project is None:
         out.say("next: edgeship init, then edgeship device add NAME USER@HOST: a project, and the board in it")
-    # A push reads files as the project says, and has no flags for it: without these keys it refuses them.
+    # A push reads and judges as the project says, and has no flags for it.
+    if metric is not None and (project is None or project.data.metric != metric):
+        out.say(f"also: in edgeship.toml, below [data]: metric = {json.dumps(metric)}")
     there = Preparation() if project is None else project.data.preparation
     stated = [item for item in prepared.encode().items() if item not in there.encode().items()]
     if stated:

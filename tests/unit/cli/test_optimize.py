@@ -245,17 +245,22 @@ def test_a_folder_of_images_is_parted_by_class_and_prepared_as_stated(folder: Pa
     assert judged.inputs["image"].max() <= 1
 
 
-def test_what_a_push_has_to_know_of_the_files_is_said_before_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_push_has_to_know_of_files_and_metric_is_said_before_its_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     row = SimpleNamespace(candidate=SimpleNamespace(scheme=SimpleNamespace(precision="int8")))
     board = SimpleNamespace(name="raspberry-pi-5", supported=None)
     found = SimpleNamespace(pick=SimpleNamespace(row=row), request=SimpleNamespace(profile=board))
     saved = SimpleNamespace(model=Path("m.tflite"))
     stated = preparation(("normalize=0..1", "mean=0.5,0.25"))
     out = Output(State())
-    command._say_next(out, cast("Any", found), cast("Any", saved), None, None, Path("pictures"), stated)
+    command._say_next(out, cast("Any", found), cast("Any", saved), None, None, Path("pictures"), stated, "./a:b")
     said = capsys.readouterr().err.splitlines()
-    assert said[1] == 'also: in edgeship.toml, below [data.preparation]: normalize = "0..1"; mean = [0.5, 0.25]'
-    assert said[2].startswith("then: edgeship push m.tflite --precision int8 --evaluation pictures")
-    project = SimpleNamespace(data=SimpleNamespace(preparation=stated, evaluation=Path("pictures")))
-    command._say_next(out, cast("Any", found), cast("Any", saved), cast("Any", project), None, Path("pictures"), stated)
+    assert said[1] == 'also: in edgeship.toml, below [data]: metric = "./a:b"'
+    assert said[2] == 'also: in edgeship.toml, below [data.preparation]: normalize = "0..1"; mean = [0.5, 0.25]'
+    assert said[3].startswith("then: edgeship push m.tflite --precision int8 --evaluation pictures")
+    project = SimpleNamespace(data=SimpleNamespace(preparation=stated, evaluation=Path("pictures"), metric="f1"))
+    command._say_next(
+        out, cast("Any", found), cast("Any", saved), cast("Any", project), None, Path("pictures"), stated, "f1"
+    )
     assert capsys.readouterr().err == "next: edgeship push m.tflite --precision int8 -l profile=raspberry-pi-5\n"
