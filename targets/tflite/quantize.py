@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edgeship.targets.scheme import CALIBRATED, Scheme
-from edgeship.targets.tflite import versions
+from edgeship.targets.tflite import shared, versions
 from edgeship.targets.tflite.plan import HOW, KEPT, Treatment
 from edgeship.targets.tflite.prepare import packed
 from edgeship.targets.tflite.reader import Structure, read
@@ -82,7 +82,7 @@ def quantize(
     import numpy as np
     from ai_edge_quantizer import qtyping, quantizer
 
-    work = quantizer.Quantizer(bytearray(data))
+    work = quantizer.Quantizer(bytearray(shared.apart(data, structure, treatments)))
     names = qtyping.TFLOperationName
     algorithm, config = _config(scheme.precision, scheme)
     work.update_quantization_recipe(".*", names.ALL_SUPPORTED, config, algorithm)

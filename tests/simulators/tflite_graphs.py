@@ -4,6 +4,7 @@
     branches(path)    x [1, 12] -> dense, IF mean > 0 one dense layer, else another -> dense
     detector(path)    x [1, 12] -> boxes in the hundreds and scores of 0 to 1, concatenated to [1, 12]
     tokens(path)      ids int32 [1, 5] -> table of 40 × 8 -> dense
+    twice(path)       x [1, 12] -> dense_a, dense_b, dense_c [1, 4], of which the first two read the same weights
     uneven(path)      x [1, 12] -> loud, quiet, last [1, 4]: int8 destroys what `loud` writes
     sparse(path)      mlp, the weights of dense_b stored as compressed rows
     matmul(path)      x [1, 6, 8] -> BATCH_MATMUL with a constant -> ADD
@@ -49,6 +50,17 @@ def mlp(path: Path, *, signature: bool = True, name: str = "dense") -> Path:
     b = g.dense(f"{name}_b", a, _weights(rng, 16, 16), relu=True)
     c = g.dense(f"{name}_c", b, _weights(rng, 4, 16))
     return file.write(path, [([x], [c])], signature=signature)
+
+
+def twice(path: Path) -> Path:
+    """`mlp` of which two layers read one tensor of weights: dense_a [1, 12], dense_b [1, 12], dense_c [1, 4]."""
+    rng, file = np.random.default_rng(0), File()
+    g = file.graph()
+    x = g.tensor("x", (1, 12))
+    a = g.dense("dense_a", x, _weights(rng, 12, 12), relu=True)
+    b = g.tensor("dense_b", (1, 12))
+    g.operator("FULLY_CONNECTED", [a, g.operators[0].inputs[1]], [b], "FullyConnected", fusedActivationFunction=1)
+    return file.write(path, [([x], [g.dense("dense_c", b, _weights(rng, 4, 12))])])
 
 
 def sparse(path: Path) -> Path:

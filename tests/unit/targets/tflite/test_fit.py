@@ -15,10 +15,13 @@ from edgeship.targets.scheme import Scheme
 from edgeship.targets.tflite.reader import read
 from edgeship.targets.tflite.unpack import unpacked
 from edgeship.targets.tflite.values import constant
-from tests.simulators.tflite_graphs import mlp, samples, uneven
+from tests.simulators.tflite_graphs import mlp, samples, twice, uneven
 from tests.unit.targets.tflite.test_schemes import build, compared, here
 
 __all__ = ["here"]  # steps run in this process
+
+
+FULLY_CONNECTED = 9  # its builtin code
 
 
 def leaning(n: int) -> Dataset:
@@ -80,6 +83,29 @@ def test_layers_of_weights_only_read_what_is_there_and_have_int8_weights(tmp_pat
     graph = read(made.path.read_bytes()).subgraphs[0]
     assert {graph.tensors[i].dtype for o in graph.operators[:1] for i in o.inputs[:1]} <= {"float32", "int8"}
     assert made.inputs[0].dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "computed"),
+    [
+        (Scheme("int8", weights_only=("dense_b",)), ["int8", "float32", "int8"]),
+        (Scheme("int8", rounding="fitted", weights_only=("dense_a",)), ["float32", "int8", "int8"]),
+        (Scheme("int8", keep=("dense_b",), weights_only=("dense_a",)), ["float32", "float32", "int8"]),
+        (Scheme("int8-weights", keep=("dense_b",)), ["float32"] * 3),
+        (Scheme("int8-weights", rounding="fitted", keep=("dense_a",)), ["float32"] * 3),
+    ],
+)
+def test_layers_that_share_their_weights_are_treated_one_by_one(
+    tmp_path: Path, scheme: Scheme, computed: list[str]
+) -> None:
+    path, data = twice(tmp_path / "m.tflite"), samples(100)
+    made = build(path, scheme, data if scheme.needs_data else None)
+    structure = read(made.path.read_bytes())
+    [graph] = structure.subgraphs
+    dense = [o for o in graph.operators if structure.codes[o.code][0] == FULLY_CONNECTED]
+    assert [graph.tensors[o.outputs[0]].dtype for o in dense] == computed
+    assert any(t.constant and t.dtype == "float32" and t.shape == (12, 12) for t in graph.tensors) == bool(scheme.keep)
+    assert noise(path, scheme, data) < 0.001
 
 
 def test_a_layer_of_weights_only_that_is_not_there_is_refused(tmp_path: Path) -> None:
