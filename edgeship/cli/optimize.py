@@ -318,6 +318,9 @@ def _show(out: Output, found: Found, saved: Saved) -> None:
         ("pruned", saved.pruned),
     ]
     pairs += [(name, str(path)) for name, path in files if path is not None]
+    if saved.earlier:
+        there = ", ".join(path.name for path in saved.earlier)
+        pairs.append(("not of it", f"{there}, of another search, in the same folder"))
     data = report.encode(found) | {"files": {name: None if path is None else str(path) for name, path in files}}
     pairs = [(name, value) for name, value in pairs if value is not None]
     # Where nothing could be made the reason says why of each: rows without a figure would say it again.

@@ -186,8 +186,8 @@ def _normalize(spec: TensorSpec, preparation: Preparation, *, real: bool) -> str
     if stated is None:
         raise UsageError(
             f"how were pixels scaled in training? The input {spec.name!r} takes {spec.dtype} and does not say",
-            hint=f"normalize = one of {', '.join(PIXELS)} in [data.preparation], or --normalize; a wrong one makes an "
-            "int8 model that is wrong without any error",
+            hint=f"normalize = one of {', '.join(PIXELS)} in [data.preparation] of edgeship.toml, or "
+            "--normalize of the commands that have it; a wrong one makes an int8 model that is wrong without any error",
         )
     if stated not in PIXELS:
         raise UsageError(f"normalize = {stated} is for recordings", hint=f"for images: {', '.join(PIXELS)}")

@@ -357,7 +357,7 @@ def _summary(
         )
     if passed and not proven:
         which = "" if not whole.proves else "class limit " if _open(limits, "class") else "slice limit "
-        line += f"   {which}not proven" + (f", needs n ≥ {needs}" if needs is not None else ": at the limit")
+        line += f"   {which}not proven" + (f", needs n ≥ {needs:,}" if needs is not None else ": at the limit")
     return line
 
 

@@ -42,10 +42,10 @@ def errors(rows: Sequence[Row]) -> str:
             continue
         at, level = x(index + 0.5), y(_clip(item.sqnr_db))
         points.append(f"{at:.1f},{level:.1f}")
-        title = f"{row.a.name} ({row.a.operator}): SQNR {item.sqnr_db:.1f} dB"
+        title = f"{row.a.name} ({row.a.operator}): SQNR {decibels(item.sqnr_db)}"
         if item.worst_part is not None:
             low_y = y(_clip(item.worst_part.sqnr_db))
-            where = f"{title}; {item.worst_part.words}: {item.worst_part.sqnr_db:.1f} dB"
+            where = f"{title}; {item.worst_part.words}: {decibels(item.worst_part.sqnr_db)}"
             body.append(_line(at, level, at, low_y, "reach"))
             body.append(
                 f'<path class="part s1" d="M{at - 4:.1f} {low_y - 3:.1f} h8 l-4 7 z">'
@@ -136,6 +136,11 @@ def _bars(label: str, groups: Sequence[tuple[str, str, Sequence[tuple[int, float
             y += 16
         y += 8
     return _svg(y + 4, label, body)
+
+
+def decibels(level: float) -> str:
+    """A level in words."""
+    return f"{level:.1f} dB".replace("-", "−")
 
 
 def _clip(level: float) -> float:

@@ -84,7 +84,7 @@ def verdict(found: Comparison) -> str:
         return "every tensor that could be compared is the same"
     return (
         f"most error is added in {first.label} ({first.a.operator}): {first.difference.added:.3%} of its signal; "
-        f"SQNR there {first.difference.sqnr_db:.1f} dB"
+        f"SQNR there {charts.decibels(first.difference.sqnr_db)}"
     )
 
 
@@ -94,9 +94,11 @@ def worst_rows(found: Comparison, count: int = 10) -> list[list[object]]:
     for row in found.worst[:count]:
         item = row.difference
         assert item is not None
-        part = "" if item.worst_part is None else f"{item.worst_part.sqnr_db:.1f} dB ({item.worst_part.words})"
+        part = (
+            "" if item.worst_part is None else f"{charts.decibels(item.worst_part.sqnr_db)} ({item.worst_part.words})"
+        )
         out.append(
-            [row.label, row.a.operator, f"{item.added:.3%}", f"{item.sqnr_db:.1f} dB", part, f"{item.cosine:.5f}",
+            [row.label, row.a.operator, f"{item.added:.3%}", charts.decibels(item.sqnr_db), part, f"{item.cosine:.5f}",
              f"{item.relative:.2%}"]
         )  # fmt: skip
     return out
@@ -161,5 +163,5 @@ def tiles(found: Comparison) -> list[tuple[str, str, str]]:
         known = [row.difference for row in found.layers if row.difference is not None]
         if known:
             last = known[-1]
-            out.append(("SQNR of the last layer", f"{last.sqnr_db:.1f} dB", f"cosine {last.cosine:.5f}"))
+            out.append(("SQNR of the last layer", charts.decibels(last.sqnr_db), f"cosine {last.cosine:.5f}"))
     return out

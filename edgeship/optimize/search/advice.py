@@ -18,7 +18,7 @@ def advice(found: Found) -> str:
         truer = _truer(found.request)
         out.append(f"more or better calibration data, a wider --max-drop or --max-class-drop, or {truer}")
     if "proof" in kinds:
-        more = f": n ≥ {needed}" if (needed := nearest.verdict.needs_n) is not None else ""
+        more = f": n ≥ {needed:,}" if (needed := nearest.verdict.needs_n) is not None else ""
         out.append(f"more evaluation samples{more}; or without --strict")
     if "size" in kinds:
         out.append(f"a smaller file: {_smaller(found.request)}; or a larger --max-size")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import shutil
 import tempfile
@@ -27,6 +28,7 @@ class Saved:
     report: Path
     data: Path
     pruned: Path | None = None  # the Keras model that the pick was converted from; its recipe lies beside it
+    earlier: tuple[Path, ...] = ()  # models of other searches of the same source that lie there still
 
 
 def check_folder(folder: Path) -> None:
@@ -68,7 +70,10 @@ def write(found: Found, folder: Path) -> Saved:
         raise UsageError(
             f"{folder}: {error.strerror or error}", hint="free some room, or another --output FOLDER"
         ) from error
-    return Saved(model, recipe, page, data, pruned)
+    recipes = sorted(folder.glob(f"{glob.escape(found.request.source.path.stem)}.*.recipe.json"))
+    models = [path.with_name(path.name.removesuffix(".recipe.json")) for path in recipes]
+    earlier = tuple(path for path in models if path.is_file() and path not in (model, pruned))
+    return Saved(model, recipe, page, data, pruned, earlier)
 
 
 def name_of(row: Row) -> str:

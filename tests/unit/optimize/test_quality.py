@@ -74,7 +74,7 @@ def test_the_line_is_the_one_of_the_design() -> None:
     verdict = verdict_of(lost=1)
     assert verdict.summary == (
         "top-1 100.0 % → 99.9 % (−0.1 of 1.0 allowed; interval −0.6 … +0.3; n=1000)"
-        f'   worst class "0": −1 of 100   class limit not proven, needs n ≥ {verdict.needs_n}'
+        f'   worst class "0": −1 of 100   class limit not proven, needs n ≥ {verdict.needs_n:,}'
     )
     assert (verdict.passed, verdict.proven) == (True, False)
 
@@ -99,7 +99,7 @@ def test_between_it_passes_and_says_how_many_samples_would_prove_it() -> None:
     assert (verdict.passed, verdict.proven) == (True, False)
     assert verdict.needs_n is not None
     assert verdict.needs_n > 1000
-    assert f"   not proven, needs n ≥ {verdict.needs_n}" in verdict.summary
+    assert f"   not proven, needs n ≥ {verdict.needs_n:,}" in verdict.summary
     at_limit = verdict_of(lost=10)
     assert at_limit.needs_n is None
     assert at_limit.summary.endswith("not proven: at the limit")

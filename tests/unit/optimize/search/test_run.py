@@ -215,8 +215,14 @@ def test_nothing_within_the_budget_names_the_nearest_and_saves_no_model(inlined:
     found = search(request(tmp_path, max_bytes=10))
     assert found.pick.row is None
     assert found.pick.nearest is not None
+    earlier = tmp_path / "out" / f"{found.request.source.path.stem}.int8.tflite"
+    earlier.parent.mkdir()
+    for path in (earlier, earlier.with_name("other.int8.tflite")):
+        path.write_bytes(b"")
+        path.with_name(f"{path.name}.recipe.json").write_text("{}")
     saved = save.write(found, tmp_path / "out")
     assert (saved.model, saved.recipe) == (None, None)
+    assert saved.earlier == (earlier,), "another search's model is no result of this one"
     assert "Nothing meets the budget; nearest: " in saved.report.read_text()
 
 
