@@ -168,7 +168,7 @@ def test_the_command_writes_a_student_that_prune_takes(
     text = run(*words, "--max-drop", "100").stdout
     assert "check       teacher → student: top-1" in text
     assert "times less)  multiply-accumulates a sample" in text
-    error = run_error(*words, "--max-drop", "-90", exit_code=6)
+    error = run_error(*words, "--max-drop", "0", exit_code=6)
     assert "the student of" in error["message"]
     recipe = json.loads((tmp_path / "small.keras.recipe.json").read_text())
     assert recipe["steps"][0]["do"] == "distill"
