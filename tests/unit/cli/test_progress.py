@@ -130,13 +130,18 @@ def test_events_say_which_step_failed() -> None:
 
 
 def test_who_no_longer_reads_stops_nothing() -> None:
+    tried: list[str] = []
+
     class Gone(TextStream):
         def write(self, text: str) -> int:  # TextIO's signature
+            tried.append(text)
             raise BrokenPipeError(32, "Broken pipe")
 
     for reporter in (ProgressReporter(Terminal(Gone())), JsonReporter(Gone())):
+        tried.clear()
         with reporter:
             reporter.started(DEPLOY)
             reporter.progress(DEPLOY, 1, 2)
             reporter.note("half")
             reporter.finished(DEPLOY, "done")
+        assert tried, "nobody was told anything, so nobody could be gone"

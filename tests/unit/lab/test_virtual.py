@@ -122,7 +122,8 @@ def test_waiting_for_a_server(sleeper: int, tmp_path: Path) -> None:
         thread = threading.Thread(target=greet)
         thread.start()
         wait_for_ssh(device, tmp_path / "log")
-        thread.join()
+        thread.join(5)
+        assert not thread.is_alive(), "it took a server that is none for the one that it waits for"
 
 
 def test_a_server_that_does_not_come_up_shows_its_log(tmp_path: Path) -> None:

@@ -92,6 +92,8 @@ def test_the_stand_in_gives_way_to_the_real_module(monkeypatch: pytest.MonkeyPat
 def test_where_it_cannot_be_done_the_process_goes_on(
     app: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _path, argv: started.append(argv))
     precompiled.replace(str(tmp_path), ["supervise"])  # a development folder
 
     def refused(*_args: object) -> int:
@@ -101,6 +103,7 @@ def test_where_it_cannot_be_done_the_process_goes_on(
     precompiled.replace(str(app), ["supervise"])
     monkeypatch.delattr(os, "memfd_create")
     precompiled.replace(str(app), ["supervise"])
+    assert not started
 
 
 def test_the_second_process_gets_the_command_line(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def put(host: Host, data: bytes, **changes: Any) -> dict[str, Any]:
     return host.ask("put", data, **fields)
 
 
-def refused(code: str) -> Any:
+def refused(code: str, words: str = "") -> Any:
     class Expectation:
         def __enter__(self) -> None:
             pass
@@ -63,6 +63,7 @@ def refused(code: str) -> Any:
         def __exit__(self, kind: object, error: object, trace: object) -> bool:
             assert isinstance(error, Refused), f"not refused: {error!r}"
             assert error.code == code, str(error)
+            assert words in str(error)
             return True
 
     return Expectation()
@@ -378,7 +379,7 @@ def test_a_supervisor_that_cannot_start_says_why(device: SimulatedDevice, host: 
     host.hello()
     os.rmdir(device.root / "spool")
     (device.root / "spool").write_bytes(b"in the way")
-    with refused("internal"):
+    with refused("internal", "spool is not a directory of ours"):
         host.ask("status")
 
 
