@@ -26,8 +26,13 @@ TOP_LAYERS = 12
 
 
 def ordered(tried: Sequence[Tried]) -> list[Tried]:
-    """The pick first, then by status, then by size."""
-    return sorted(tried, key=lambda t: (_ORDER.index(t.status), _bytes(t), t.candidate.name, t.candidate.scheme.keep))
+    """The pick first, then by status, size and name; sets of layers last, so that the order is always the same."""
+
+    def place(one: Tried) -> tuple[object, ...]:
+        scheme = one.candidate.scheme
+        return _ORDER.index(one.status), _bytes(one), one.candidate.name, scheme.keep, scheme.weights_only
+
+    return sorted(tried, key=place)
 
 
 def names(tried: Sequence[Tried]) -> dict[Candidate, str]:

@@ -363,6 +363,8 @@ def test_sets_of_as_many_layers_in_float_have_names_of_their_own_as_data() -> No
         "onnx int8 mse, 2 layers float32",
     ]  # fmt: skip
     assert report.names(tried[::-1]) == called, "in whatever order they came"
+    light = [run.Tried(base.mixed((), "worst", [name]), "dropped", "") for name in "ba"]
+    assert report.names(light) == report.names(light[::-1]), "layers with int8 weights too"
 
 
 @dataclass(frozen=True)
