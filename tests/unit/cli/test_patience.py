@@ -11,23 +11,15 @@ from edgeship.cli.patience import Patient
 from edgeship.cli.progress import ProgressReporter
 from edgeship.cli.terminal import Terminal
 from edgeship.reporter import Step
+from tests.simulators.clock import Clock
 from tests.simulators.streams import TextStream
 
 METRIC = Step("metric", "mine:score")
 
 
-class Clock:
-    """Stands until it is moved."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture

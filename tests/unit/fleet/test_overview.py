@@ -10,25 +10,16 @@ from edgeship.fleet.ingest import ingest
 from edgeship.fleet.overview import Limits, assess, counts, recent_span, throttle_limits
 from edgeship.fleet.store import FleetStore
 from edgeship.fleet.timeline import Contact
+from tests.simulators.clock import Clock
 from tests.simulators.telemetry import SimulatedDevice
 
 NOW = 1_800_000_000.0
 PI = Device("pi", "raspberry-pi-5")
 
 
-class Clock:
-    """A clock that tests set."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW)
 
 
 @pytest.fixture
