@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ from edgeship.reporter import Reporter, Step
 QUIET = 60.0  # seconds without news before the first word; the next come after twice as long each
 _LOOK = 1.0  # seconds between two looks at the clock
 _NAMED = 2  # steps that are named, of many
+_SILENT = Reporter()
 
 
 class Patient(Reporter):
@@ -47,34 +48,33 @@ class Patient(Reporter):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is said any more."""
-        self._ended.set()
+        """Nothing is said any more: what threads still tell after Ctrl-C does not come after the error."""
+        with self._lock:
+            self._ended.set()
         self._thread.join()
         self._manager.__exit__(kind, error, trace)
 
     def started(self, step: Step) -> None:
         """A step begins."""
-        self._news()
-        with self._lock:
+        with self._news() as shown:
             self._open[step] = None
-        self.shown.started(step)
+            shown.started(step)
 
     def progress(self, step: Step, done: int, total: int) -> None:
         """How far a step is."""
-        self._news()
-        self.shown.progress(step, done, total)
+        with self._news() as shown:
+            shown.progress(step, done, total)
 
     def finished(self, step: Step, summary: str, data: Mapping[str, Any] | None = None) -> None:
         """A step ended."""
-        self._news()
-        with self._lock:
+        with self._news() as shown:
             self._open.pop(step, None)
-        self.shown.finished(step, summary, data)
+            shown.finished(step, summary, data)
 
     def note(self, text: str) -> None:
         """A line of its own."""
-        self._news()
-        self.shown.note(text)
+        with self._news() as shown:
+            shown.note(text)
 
     def overdue(self) -> str | None:
         """What to say now; None where nothing is under way, or something was said not long ago."""
@@ -92,14 +92,18 @@ class Patient(Reporter):
             f"never ends on this host is stopped at its limit; {STEP_LIMIT}=10m in the environment sets another"
         )
 
-    def _news(self) -> None:
+    @contextmanager
+    def _news(self) -> Iterator[Reporter]:
+        """The other reporter, for one thread at a time; one that says nothing once this one was left."""
         with self._lock:
             self._heard, self._next = self._clock(), QUIET
+            yield _SILENT if self._ended.is_set() else self.shown
 
     def _watch(self) -> None:
         while not self._ended.wait(_LOOK):
             if (text := self.overdue()) is not None:
-                self.shown.note(text)
+                with self._lock:
+                    self.shown.note(text)  # not `_news`: this is none
 
 
 def _long(seconds: float) -> str:

@@ -68,10 +68,10 @@ def fleet_run(
                 return
             done.put((number, _one(device, job)))
 
-    for n in range(min(max(1, jobs), len(devices))):
-        threading.Thread(target=work, name=f"edgeship-fleet-{n}", daemon=True).start()
     outcomes: dict[int, Outcome[T]] = {}
     try:
+        for n in range(min(max(1, jobs), len(devices))):
+            threading.Thread(target=work, name=f"edgeship-fleet-{n}", daemon=True).start()
         while len(outcomes) < len(devices):
             number, outcome = done.get()
             outcomes[number] = outcome

@@ -112,3 +112,21 @@ def test_a_block_that_ends_by_an_exception_is_told_to_the_other(patient: Patient
     patient.started(METRIC)
     patient.__exit__(ValueError, ValueError("no"), None)
     assert stream.getvalue().startswith("  ✗ metric    mine:score")
+
+
+def test_what_threads_tell_after_the_block_was_left_is_not_shown(patient: Patient, stream: TextStream) -> None:
+    def interrupted() -> None:
+        with patient:
+            patient.started(METRIC)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    said = stream.getvalue()
+
+    patient.started(Step("deploy", "pi"))
+    patient.progress(METRIC, 1, 2)
+    patient.finished(METRIC, "0.97")
+    patient.note("fetched")
+    assert "metric" in said
+    assert stream.getvalue() == said

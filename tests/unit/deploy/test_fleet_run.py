@@ -89,6 +89,31 @@ def test_ctrl_c_ends_the_host_at_once() -> None:
     assert error.value.exit_code == 130
 
 
+def test_ctrl_c_while_jobs_are_started_ends_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+    ran: list[str] = []
+    workers: list[threading.Thread] = []
+
+    def interrupted(thread: threading.Thread) -> None:
+        if workers:
+            raise KeyboardInterrupt
+        workers.append(thread)
+        start(thread)
+
+    def job(device: Device) -> int:
+        ran.append(device.name)
+        go_on.wait(10)
+        return 1
+
+    go_on = threading.Event()
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(Interrupted, match="0 of 6 devices were done"):
+        fleet_run(DEVICES, job, 2)
+    go_on.set()
+    workers[0].join(10)
+    assert ran in ([], ["pi0"])
+
+
 @pytest.mark.parametrize(
     ("errors", "code"),
     [
