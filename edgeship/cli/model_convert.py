@@ -102,7 +102,7 @@ def convert(
     "--keep",
     multiple=True,
     metavar="NAME",
-    help="A layer that stays in float: the tensor that it writes, as model inspect names it. Repeatable.",
+    help="A layer that stays in float, by the name that a search or model inspect shows. Repeatable.",
 )
 @click.option(
     "--weights-only",

@@ -14,6 +14,7 @@ from typing import Any
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx import static, weights
 from edgeship.targets.onnx.inspect import graphs
+from edgeship.targets.onnx.named import kept
 from edgeship.targets.scheme import Scheme
 
 
@@ -26,7 +27,7 @@ def quantize(model: Any, scheme: Scheme, folder: Path) -> tuple[Any, tuple[str, 
     import onnx
     from onnxruntime import quantization
 
-    keep = static.kept(model, scheme.keep)
+    keep = kept(model, scheme.keep)
     products(model)
     before, after = folder / "products.onnx", folder / "dynamic.onnx"
     onnx.save(model, str(before))

@@ -13,6 +13,7 @@ from edgeship.targets import rounding
 from edgeship.targets.onnx import dynamic, fit, static, weights
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.inspect import describe, read
+from edgeship.targets.onnx.named import kept
 from edgeship.targets.scheme import Scheme
 
 
@@ -33,7 +34,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     scheme = Scheme.parse(request["scheme"])
     model = read(Path(request["path"]))
-    held = static.kept(model, scheme.keep)
+    held = kept(model, scheme.keep)
     shapes = [g.shapes(model)[value.name][1] for value in model.graph.output]
     if request.get("fitted"):
         fit.apply(model, rounding.load(Path(request["fitted"])), held)

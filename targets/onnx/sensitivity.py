@@ -18,15 +18,9 @@ from edgeship.targets.base import Layer
 from edgeship.targets.onnx import collect, fit, static, weights
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.inspect import read
+from edgeship.targets.onnx.named import COMPUTING, kept, source_name
 from edgeship.targets.scheme import Scheme
 from edgeship.targets.sensitivity import costs, relative_error
-
-#: Operators without weights that compute: int8 costs something in them. Others only move values.
-COMPUTING = frozenset({
-    "Add", "Sub", "Mul", "Div", "Softmax", "Sigmoid", "Tanh", "AveragePool", "GlobalAveragePool", "ReduceMean",
-    "LeakyRelu", "PRelu", "HardSigmoid", "HardSwish", "Gelu", "Concat", "LayerNormalization", "InstanceNormalization",
-    "BatchNormalization", "Clip", "Resize", "Where",
-})  # fmt: skip
 
 
 def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -61,7 +55,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         copied = type(model)()
         copied.CopyFrom(model)
         others = tuple(name for name in writers if name not in names)
-        fit.apply(copied, fitted, static.kept(copied, others))
+        fit.apply(copied, fitted, kept(copied, others))
         return copied, others
 
     def error(names: Sequence[str]) -> float:
@@ -71,7 +65,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     def weights_error(names: Sequence[str]) -> float:
         copied, others = copy(names)
-        weights.shrink(copied, per_channel=scheme.per_channel, keep=static.kept(copied, others))
+        weights.shrink(copied, per_channel=scheme.per_channel, keep=kept(copied, others))
         return relative_error(expected, _run(copied, few))
 
     weighted = [layer.name for layer in listed if layer.weights]
@@ -104,14 +98,6 @@ def layers(model: Any) -> list[Layer]:
             name = source_name(node.name or node.output[0])
             out.append(Layer(node.output[0], node.op_type, count, tuple(shape or ()), name))
     return out
-
-
-def source_name(node: str) -> str:
-    """The source's layer that a node's name tells of: converters put the operation behind it, and the model before."""
-    parts = [part for part in node.split("/") if part]
-    while len(parts) > 1 and parts[0].lower().startswith(("model", "functional", "sequential", "statefulpartitioned")):
-        parts = parts[1:]
-    return "/".join(parts[:-1]) if len(parts) > 1 else node
 
 
 def _run(model: Any, samples: Sequence[Mapping[str, NDArray[Any]]]) -> list[NDArray[Any]]:

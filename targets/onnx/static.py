@@ -18,7 +18,6 @@ to keep) become int8 all the same and are computed with in float (`weights`).
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,12 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.errors import UsageError
 from edgeship.targets.onnx import endpoints, parts, weights
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.collect import before_clipping
 from edgeship.targets.onnx.islands import islands
 from edgeship.targets.onnx.magnified import magnified
+from edgeship.targets.onnx.named import kept
 from edgeship.targets.scheme import Scheme
 
 Range = Sequence[float]
@@ -55,28 +54,6 @@ class Excluded:
     keep: frozenset[str]
     float_only: frozenset[str]
     notes: tuple[str, ...] = ()
-
-
-def kept(model: Any, keep: Sequence[str]) -> frozenset[str]:
-    """Names of the nodes that write the tensors `keep`, and of the Relu or Clip that follows one alone.
-
-    Raises:
-        UsageError: no operator of the model writes such a tensor.
-    """
-    producers: dict[str, str] = {}
-    for graph in _all_graphs(model):
-        producers |= {name: node.name for node in graph.node for name in node.output}
-    unknown = [name for name in keep if name not in producers]
-    if unknown:
-        close = difflib.get_close_matches(unknown[0], producers, n=3)
-        raise UsageError(
-            f"no operator writes the tensor {unknown[0]!r}, which is to stay in float",
-            hint="names are those of the float32 variant"
-            + (f"; close are {', '.join(map(repr, close))}" if close else ""),
-        )
-    clipped = before_clipping(model)
-    names = {producers[name] for name in keep}
-    return frozenset(names | {producers[clipped[name]] for name in keep if name in clipped})
 
 
 def excluded(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> Excluded:

@@ -19,7 +19,7 @@ from edgeship.targets import feed, rounding
 from edgeship.targets.rounding import Fitted, Layer, same
 from edgeship.targets.tflite import calibrate
 from edgeship.targets.tflite.inspect import default_signature
-from edgeship.targets.tflite.plan import Place, scope
+from edgeship.targets.tflite.named import Place, scope
 from edgeship.targets.tflite.prepare import packed, ready
 from edgeship.targets.tflite.reader import Operator, Structure, Subgraph, read
 from edgeship.targets.tflite.runnable import runnable
@@ -38,7 +38,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Args:
         request: "path": a float file; "samples": a feed.
-        folder: gets what `rounding.load` reads; layers go by the tensors that they write (`plan.scope`).
+        folder: gets what `rounding.load` reads; layers go by the tensors that they write (`named.scope`).
 
     Returns:
         {"layers": how many were}.

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeship.targets.tflite.plan import GATHER, Place, weights
+from edgeship.targets.tflite.named import Place, weights
+from edgeship.targets.tflite.plan import GATHER
 from edgeship.targets.tflite.prepare import code_of, packed
 from edgeship.targets.tflite.reader import Structure
 from edgeship.targets.tflite.unpack import unpacked

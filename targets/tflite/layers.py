@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,12 @@ from edgeship.errors import InputError
 from edgeship.targets import child
 from edgeship.targets.base import Layer
 from edgeship.targets.tflite.inspect import builtin_names
-from edgeship.targets.tflite.plan import scope, weights
+from edgeship.targets.tflite.named import COMPUTING, scope, source_name, weights
 from edgeship.targets.tflite.prepare import ready
 from edgeship.targets.tflite.reader import Structure, read
 from edgeship.targets.tflite.runnable import runnable
 
 _STEP = "edgeship.targets.tflite.layers"
-
-#: Operators that cost accuracy when they are quantized, with weights or without; others only move values. A filter of
-#: one channel, which low-pass layers have, is no matrix: its layer counts as one without weights.
-_COMPUTING = {
-    "ABS", "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "CUMSUM", "DEPTHWISE_CONV_2D", "DIV",
-    "ELU", "EXP", "FULLY_CONNECTED", "GELU", "HARD_SWISH", "L2_NORMALIZATION", "LEAKY_RELU", "LOG", "LOGISTIC",
-    "MAXIMUM", "MEAN", "MINIMUM", "MUL", "NEG", "PRELU", "REDUCE_MAX", "REDUCE_MIN", "RESIZE_BILINEAR", "RSQRT",
-    "SELECT_V2", "SOFTMAX", "SQRT", "SQUARE", "SQUARED_DIFFERENCE", "SUB", "SUM", "TANH", "TRANSPOSE_CONV",
-}  # fmt: skip
 
 
 def layers(path: Path) -> tuple[Layer, ...]:
@@ -57,7 +47,7 @@ def describe(structure: Structure) -> list[Layer]:
             code = structure.codes[operator.code][0]
             elements = sum(tensor.elements for tensor in weights(operator, graph))
             kind = names.get(code, f"builtin {code}")
-            if not elements and kind not in _COMPUTING:
+            if not elements and kind not in COMPUTING:
                 continue
             result = graph.tensors[operator.outputs[0]]
             if result.dtype == "float32":
@@ -82,18 +72,3 @@ def share(structure: Structure, operators: Collection[tuple[int, int]]) -> float
                     chosen.add(tensor.buffer)
     total = sum(sizes.values())
     return sum(sizes[buffer] for buffer in chosen) / total if total else 0.0
-
-
-def source_name(tensor: str) -> str:
-    """The source's layer that a tensor's name tells of.
-
-    Converters join the names of what they fused with ";", and put the model before and the operation behind:
-    "functional_1/sequential_1/dense_2_1/MatMul;…" is the layer dense_2.
-    """
-    first = tensor.split(";", maxsplit=1)[0]
-    parts = [part for part in first.split("/") if part]
-    while len(parts) > 1 and re.fullmatch(r"(functional|sequential|model|StatefulPartitionedCall)(_\d+)*", parts[0]):
-        parts = parts[1:]
-    if len(parts) > 1:
-        parts = parts[:-1]
-    return re.sub(r"_1$", "", "/".join(parts)) if "/" in first else first

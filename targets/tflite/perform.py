@@ -14,7 +14,7 @@ from typing import Any
 from edgeship.errors import ConversionError
 from edgeship.targets import feed, rounding
 from edgeship.targets.scheme import Scheme
-from edgeship.targets.tflite import calibrate, fit, layers, plan, quantize
+from edgeship.targets.tflite import calibrate, fit, layers, named, plan, quantize
 from edgeship.targets.tflite.half import halve
 from edgeship.targets.tflite.inspect import default_signature, describe
 from edgeship.targets.tflite.prepare import ready
@@ -49,7 +49,7 @@ def _quantized(
 ) -> tuple[bytes, float, list[str]]:  # fmt: skip
     """(the file, share of the layers kept in float, what people should know)."""
     structure = read(data)
-    chosen = plan.kept_operators(structure, scheme.keep)
+    chosen = named.kept_operators(structure, scheme.keep)
     kept = layers.share(structure, chosen)
     if scheme.precision == "float32":
         return data, kept, []

@@ -18,13 +18,12 @@ leaves the operator as it is and says nothing. The rules, chosen by running them
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edgeship.errors import UsageError
 from edgeship.targets.scheme import CALIBRATED, Scheme
+from edgeship.targets.tflite.named import Place, kept_operators, scope, weights
 from edgeship.targets.tflite.reader import Operator, Structure, Subgraph, Tensor
 
 #: How an operator may be computed. float is as it was.
@@ -43,8 +42,6 @@ SPREAD = 16.0
 #: RESIZE_NEAREST_NEIGHBOR, MIRROR_PAD.
 MOVERS = (5, 17, 22, 26, 34, 36, 39, 43, 45, 49, 60, 65, 70, 83, 88, 97, 100)
 
-Place = tuple[int, int]  # (subgraph, operator or tensor)
-
 APART, KEPT = "parts of an output differ in range", "kept in float"
 BETWEEN = "it moves values between operators in float"
 
@@ -61,11 +58,6 @@ class Treatment:
     output: str  # names of the tensors that it writes, joined with ";": unique in a file whose tensors' names are
     how: str  # one of `HOW`
     why: str = ""  # where it is less than was asked
-
-
-def scope(operator: Operator, graph: Subgraph) -> str:
-    """Name of an operator: the tensors that it writes."""
-    return ";".join(graph.tensors[i].name for i in operator.outputs)
 
 
 def code_of(structure: Structure, place: Place) -> int:
@@ -106,42 +98,6 @@ def treat(
                 how, why = _how(code, operator, graph, scheme.precision, takes, ranges)
             out.append(Treatment(number, index, code, scope(operator, graph), how, why))
     return _between(structure, out)
-
-
-def kept_operators(structure: Structure, keep: Collection[str]) -> frozenset[Place]:
-    """(subgraph, operator) of each layer of `keep`.
-
-    A converter joins the names of what it fused with ";": each of them names the operator too, where no other has it.
-
-    Raises:
-        UsageError: a name that no operator writes, or that several do.
-    """
-    wanted, found = set(keep), set[Place]()
-    known: dict[str, Place] = {}
-    fused: dict[str, dict[Place, str]] = {}
-    for number, graph in enumerate(structure.subgraphs):
-        for index, operator in enumerate(graph.operators):
-            for name in {scope(operator, graph), *(graph.tensors[i].name for i in operator.outputs)}:
-                known[name] = (number, index)
-            whole = scope(operator, graph)
-            for part in whole.split(";"):
-                fused.setdefault(part, {})[number, index] = whole
-    for name in sorted(wanted):
-        if name not in known and len(places := fused.get(name, {})) == 1:
-            known[name] = next(iter(places))
-        elif name not in known and places:
-            raise UsageError(
-                f"{len(places)} layers hold {name!r} in their names: {' and '.join(map(repr, places.values()))}",
-                hint="give the whole name of the one that is meant",
-            )
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-            raise UsageError(
-                f"no layer writes {name!r}" + (f"; did you mean {' or '.join(map(repr, close))}?" if close else ""),
-                hint="layers go by the names of the tensors that they write in the float TFLite model",
-            )
-        found.add(known[name])
-    return frozenset(found)
 
 
 def _with_movers(structure: Structure, kept: frozenset[Place]) -> frozenset[Place]:
@@ -243,12 +199,6 @@ def activations(operator: Operator, graph: Subgraph) -> Iterator[Tensor]:
     for index in (*operator.inputs, *operator.outputs):
         if index >= 0 and (tensor := graph.tensors[index]).dtype == "float32" and not tensor.constant:
             yield tensor
-
-
-def weights(operator: Operator, graph: Subgraph) -> tuple[Tensor, ...]:
-    """The constant float matrices and kernels that an operator reads."""
-    read = (graph.tensors[index] for index in operator.inputs if index >= 0)
-    return tuple(t for t in read if t.constant and t.dtype == "float32" and sum(d > 1 for d in t.shape) > 1)
 
 
 def _table(operator: Operator, graph: Subgraph) -> bool:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeship.targets.tflite.inspect import default_signature
-from edgeship.targets.tflite.plan import Place
+from edgeship.targets.tflite.named import Place
 from edgeship.targets.tflite.reader import Operator, Structure, Subgraph, read
 from edgeship.targets.tflite.unpack import unpacked
 from edgeship.targets.tflite.values import constant

@@ -15,6 +15,7 @@ from edgeship.optimize.search.charts import FORMATS, pareto
 from edgeship.optimize.search.pick import Row, misses, points
 from edgeship.optimize.search.run import Found, Tried
 from edgeship.optimize.search.sensitivity import Cost
+from edgeship.targets import naming
 from edgeship.targets.base import MAX_CALIBRATION
 
 STATUS = {
@@ -186,7 +187,7 @@ def kept_layers(found: Found, candidate: Candidate) -> list[str]:
     out = []
     for name in (*candidate.scheme.keep, *candidate.scheme.weights_only):
         layer = known.get(name)
-        told = name if layer is None else f"{layer.source_name} ({layer.operator})"
+        told = name if layer is None else naming.told(layer.source_name, layer.operator)
         out.append(told + (" with int8 weights" if name in candidate.scheme.weights_only else ""))
     return out
 

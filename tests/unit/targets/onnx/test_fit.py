@@ -81,7 +81,7 @@ def test_layers_of_weights_only_are_not_rounded_but_their_weights_are_int8(tmp_p
 def test_a_layer_of_weights_only_that_is_not_there_is_refused(tmp_path: Path) -> None:
     path = graphs.convolutional(tmp_path / "m.onnx")
     x = ONNX.inspect(path).inputs[0]
-    with pytest.raises(UsageError, match="no operator writes the tensor 'nothing'"):
+    with pytest.raises(UsageError, match="no layer is called 'nothing'"):
         build(path, Dataset({x.name: np.zeros((4, *x.shape), np.float32)}), weights_only=("nothing",))
 
 

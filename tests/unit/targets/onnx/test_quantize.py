@@ -147,9 +147,25 @@ def test_what_an_int8_layer_reads_too_is_rounded_for_a_layer_to_keep_as_well(tmp
 
 def test_a_layer_to_keep_that_is_not_there_is_refused_with_the_closest(tmp_path: Path) -> None:
     path, data = graphs.convolutional(tmp_path / "m.onnx"), graphs.data("x", (3, 8, 8))
-    with pytest.raises(UsageError, match="no operator writes the tensor 'summ'") as caught:
+    with pytest.raises(UsageError, match="no layer is called 'summ'; did you mean 'sum'"):
         build(path, data, keep=("summ",))
-    assert "'sum'" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-weights", "dynamic"])
+def test_a_layer_to_keep_goes_by_its_name_in_the_source(tmp_path: Path, precision: str) -> None:
+    """Of torch and Keras, nodes are called "/features/conv1/Conv", and a Relu behind one comes of the same layer."""
+    path, data = graphs.convolutional(tmp_path / "m.onnx"), graphs.data("x", (3, 8, 8))
+    model = graphs.load(path)
+    for node in model.graph.node:
+        if node.output[0] in ("c3", "c2", "r2"):
+            node.name = f"/features/{'last' if node.output[0] == 'c3' else 'middle'}/{node.op_type}"
+    path.write_bytes(model.SerializeToString())
+
+    def share(**more: Any) -> float | None:
+        return build(path, data, precision, **more).int8_share
+
+    for short, whole in (("features/last", "c3"), ("features/middle", "c2"), ("features/middle (Conv)", "c2")):
+        assert share(keep=(short,)) == share(keep=(whole,)) != share()
 
 
 def test_float16_is_refused_with_what_makes_a_smaller_file(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_layers_that_share_their_weights_are_treated_one_by_one(
 
 
 def test_a_layer_of_weights_only_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no layer writes 'nothing'"):
+    with pytest.raises(UsageError, match="no layer is called 'nothing'"):
         build(mlp(tmp_path / "m.tflite"), Scheme("int8", weights_only=("nothing",)), samples(20))
 
 

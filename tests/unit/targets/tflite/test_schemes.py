@@ -13,7 +13,8 @@ from edgeship.reporter import Reporter
 from edgeship.targets import answers, registry
 from edgeship.targets.base import Variant
 from edgeship.targets.scheme import PRECISIONS, Scheme
-from edgeship.targets.tflite.layers import layers, source_name
+from edgeship.targets.tflite.layers import layers
+from edgeship.targets.tflite.named import source_name
 from edgeship.targets.tflite.reader import Structure, Tensor, read
 from tests.simulators import inline
 from tests.simulators.tflite_file import Float
