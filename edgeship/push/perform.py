@@ -26,7 +26,7 @@ from edgeship.deploy.perform import Deployed
 from edgeship.deploy.store import Store
 from edgeship.errors import GateError, InputError, UsageError
 from edgeship.model import ModelFacts
-from edgeship.optimize import board, golden, metrics, quality
+from edgeship.optimize import board, golden, metrics, own, quality
 from edgeship.optimize.quality import Verdict
 from edgeship.profile import Profile
 from edgeship.push import rescue
@@ -79,6 +79,8 @@ class Performer:
                 self._project.data.metric, evaluation.labels, evaluation.targets, plan.source.outputs, self._reporter
             )  # fmt: skip
         self._prepare(plan, evaluation)
+        if not self._options.skip_check:
+            self._rehearse(plan, evaluation)
         made: dict[str, tuple[Variant, Verdict | None]] = {}
         for build in plan.builds:  # two builds of one name differ in threads alone
             if build.name not in made:
@@ -134,6 +136,26 @@ class Performer:
         self._reporter.started(step)
         registry.prepare(plan.source, [evaluation], self._variants)
         self._reporter.finished(step, f"{plan.source.format} → float models, and the source model's own answers")
+
+    def _rehearse(self, plan: Plan, evaluation: Dataset) -> None:
+        """Call a metric of one's own with the source's answers, before anything is made that it is to judge.
+
+        Raises:
+            As `quality.rehearse`.
+        """
+        metric = self._project.data.metric
+        if metric is None or not own.is_own(metric):
+            return
+        first = plan.builds[0]
+        step = Step("source", f"answers for {first.format}, and {metrics.title(metric)} of them")
+        self._reporter.started(step)
+        precision = first.precision if first.precision == plan.source.precision else "float32"
+        target = registry.target(first.format)
+        start = target.build(plan.source, Scheme(precision), None, self._variants, self._reporter)
+        doubt = quality.rehearse(plan.source, start, evaluation, metric, self._reporter)
+        self._reporter.finished(step, "")
+        if doubt is not None:
+            self._reporter.note(doubt)
 
     def _publish(self, plan: Plan, drafts: Sequence[DraftVariant]) -> PublishedRelease:
         skipped = self._options.skip_check
