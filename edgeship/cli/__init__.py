@@ -178,11 +178,12 @@ def main() -> None:
     _open_streams()
     ending = _Ending()
     try:
-        cli.main(prog_name="edgeship")
-    except SystemExit as end:
-        if end.code != INTERRUPTED:
-            _drop_unwritten()
-            raise
+        try:
+            cli.main(prog_name="edgeship")
+        except SystemExit as end:
+            if end.code != INTERRUPTED:
+                _drop_unwritten()
+                raise
     except KeyboardInterrupt:  # once more, while the first was being answered
         pass
     _leave(ending.number)
@@ -227,7 +228,8 @@ def _drop_unwritten() -> None:
 
 def _leave(number: signal.Signals = signal.SIGINT) -> NoReturn:
     """End at once after Ctrl-C: what threads still send or compress is not waited for. Others see the signal itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for repeated in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(repeated, signal.SIG_IGN)
     _unlink_semaphores()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
@@ -56,25 +56,25 @@ class Patient(Reporter):
 
     def started(self, step: Step) -> None:
         """A step begins."""
-        with self._news() as shown:
+        with self._lock:
             self._open[step] = None
-            shown.started(step)
+            self._news().started(step)
 
     def progress(self, step: Step, done: int, total: int) -> None:
         """How far a step is."""
-        with self._news() as shown:
-            shown.progress(step, done, total)
+        with self._lock:
+            self._news().progress(step, done, total)
 
     def finished(self, step: Step, summary: str, data: Mapping[str, Any] | None = None) -> None:
         """A step ended."""
-        with self._news() as shown:
+        with self._lock:
             self._open.pop(step, None)
-            shown.finished(step, summary, data)
+            self._news().finished(step, summary, data)
 
     def note(self, text: str) -> None:
         """A line of its own."""
-        with self._news() as shown:
-            shown.note(text)
+        with self._lock:
+            self._news().note(text)
 
     def overdue(self) -> str | None:
         """What to say now; None where nothing is under way, or something was said not long ago."""
@@ -92,12 +92,13 @@ class Patient(Reporter):
             f"never ends on this host is stopped at its limit; {STEP_LIMIT}=10m in the environment sets another"
         )
 
-    @contextmanager
-    def _news(self) -> Iterator[Reporter]:
-        """The other reporter, for one thread at a time; one that says nothing once this one was left."""
-        with self._lock:
-            self._heard, self._next = self._clock(), QUIET
-            yield _SILENT if self._ended.is_set() else self.shown
+    def _news(self) -> Reporter:
+        """The other reporter, or one that says nothing once this one was left; to be called and used under the lock.
+
+        No context manager made of a generator: Ctrl-C between its yield and the block would leave the lock held.
+        """
+        self._heard, self._next = self._clock(), QUIET
+        return _SILENT if self._ended.is_set() else self.shown
 
     def _watch(self) -> None:
         while not self._ended.wait(_LOOK):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
+from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -130,3 +134,36 @@ def test_what_threads_tell_after_the_block_was_left_is_not_shown(patient: Patien
     patient.note("fetched")
     assert "metric" in said
     assert stream.getvalue() == said
+
+
+def test_wherever_ctrl_c_comes_while_something_is_told_others_can_tell_on(clock: Clock) -> None:
+    """A lock that stays held would hang the command at its end."""
+    seen, last, ours = 0, 0, (str(Path(patience.__file__).parent), contextlib.__file__)
+
+    def press(frame: FrameType, event: str, _more: object) -> None:
+        """Where Python looks for signals: as a function begins, and as a call of one is over."""
+        nonlocal seen
+        if event != "c_call" and frame.f_code.co_filename.startswith(ours):
+            seen += 1
+            if seen == last:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    interrupted = True
+    while interrupted:
+        stream = TextStream()
+        patient = Patient(ProgressReporter(Terminal(stream)), clock)
+        seen, last = 0, last + 1
+        sys.setprofile(press)
+        try:
+            patient.finished(METRIC, "0.97")
+            interrupted = False
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        other = threading.Thread(target=patient.note, args=("fetched",), daemon=True)
+        other.start()
+        other.join(60)
+        assert "fetched" in stream.getvalue(), f"interrupted at look {last}"
+    assert last > 20
