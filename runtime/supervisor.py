@@ -99,7 +99,7 @@ class Supervisor:
         self._restarts = 0
         self._retiring: list[tuple[Worker, float]] = []
 
-        self._folder = _identity(layout.root)
+        self._folder = os.open(layout.root, os.O_RDONLY | os.O_DIRECTORY)  # open: no other folder gets its number
         self._front = Front(self._loop.selector, self._record, self._stuck)
         self._port: socket.socket | None = None
         self._next_port_try = 0.0
@@ -163,7 +163,7 @@ class Supervisor:
     def _is_homeless(self) -> bool:
         """Whether the folder was removed, or another stands in its place: nothing here could be updated or asked."""
         with contextlib.suppress(OSError):  # a disk that cannot be read is no reason to stop serving
-            return _identity(self._layout.root) != self._folder
+            return _identity(self._layout.root) != os.fstat(self._folder).st_ino
         return False
 
     def _finish(self) -> None:

@@ -203,33 +203,81 @@ def test_the_same_release_again_is_probed_and_kept(
         assert host.ask("status")["worker_pid"] == pid
 
 
-def test_one_install_at_a_time(device: SimulatedDevice, repo: SimulatedRepository, tmp_path: Path) -> None:
-    release = add_tiny_release(repo, tmp_path, counter=2)
-    with device.connect() as host:
-        host.stage(repo)
-        host.send("switch", manifest=release.target, sha256=release.sha256)
-        until(lambda: any("verify" in line for line in log(device)[-3:]), "the install did not begin")
-        with pytest.raises(Refused) as refused:
-            device.control("switch", manifest=release.target, sha256=release.sha256)
-        assert refused.value.code == "busy"
-        assert host.receive()["counter"] == 2
+#: The agent, whose verifier waits for a file beside it.
+HELD = """
+import os, sys, time
+sys.path[0] = os.path.realpath(sys.path[0])
+from edgeship.runtime import install
+run = install.run
+def held(*args):
+    while not os.path.exists(sys.path[0] + "/go"):
+        time.sleep(0.01)
+    return run(*args)
+install.run = held
+from edgeship.runtime.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_one_install_at_a_time(repo: SimulatedRepository, tmp_path: Path) -> None:
+    app = development_app(tmp_path, HELD)
+    device = SimulatedDevice(tmp_path / "device", app)
+    release = add_tiny_release(repo, tmp_path)
+    try:
+        with device.connect() as host:
+            host.enroll(repo)
+            host.stage(repo)
+            host.send("switch", manifest=release.target, sha256=release.sha256)
+            path = device.root / "log" / "agent.log"
+            until(lambda: path.exists() and "verify:" in path.read_text(), "the install did not begin")
+            with pytest.raises(Refused) as refused:
+                device.control("switch", manifest=release.target, sha256=release.sha256)
+            assert refused.value.code == "busy"
+            (app / "go").touch()
+            assert host.receive()["counter"] == 1
+    finally:
+        device.stop()
 
 
 def log(device: SimulatedDevice) -> list[str]:
     return (device.root / "log" / "agent.log").read_text().splitlines()
 
 
-def test_expired_metadata_keeps_serving_and_refuses_new(
-    device: SimulatedDevice, repo: SimulatedRepository, tmp_path: Path
-) -> None:
-    repo.timestamp.expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=8)
-    push(device, repo, tmp_path, counter=2)
-    until(lambda: device.control("status")["expired"], "it does not expire")
-    assert device.classify()
-    with pytest.raises(Refused) as refused:
-        push(device, repo, tmp_path, counter=3)
-    assert refused.value.code == "expired"
-    assert device.classify()
+#: The agent with a clock that is ahead by as many seconds as a file beside it says.
+AHEAD = """
+import os, sys, time
+sys.path[0] = os.path.realpath(sys.path[0])
+_real = time.time
+def ahead():
+    with open(sys.path[0] + "/ahead") as file:
+        return _real() + float(file.read())
+time.time = ahead
+from edgeship.runtime.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_expired_metadata_keeps_serving_and_refuses_new(repo: SimulatedRepository, tmp_path: Path) -> None:
+    app = development_app(tmp_path, AHEAD)
+    clock = app / "ahead"
+    clock.write_text("0")
+    (tmp_path / "later").write_text("1260")
+    device = SimulatedDevice(tmp_path / "device", app)
+    try:
+        repo.timestamp.expires = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=20)
+        with device.connect() as host:
+            host.enroll(repo)
+            host.push(repo, add_tiny_release(repo, tmp_path, counter=2))
+        assert not device.control("status")["expired"]
+        (tmp_path / "later").replace(clock)
+        assert device.control("status")["expired"]
+        assert device.classify()
+        with pytest.raises(Refused) as refused:
+            push(device, repo, tmp_path, counter=3)
+        assert refused.value.code == "expired"
+        assert device.classify()
+    finally:
+        device.stop()
 
 
 def test_a_bench_is_run_by_the_worker(device: SimulatedDevice) -> None:
@@ -335,6 +383,15 @@ def idle(tmp_path: Path) -> Iterator[Supervisor]:
     found._loop.selector.close()
     found._loop._wake_read.close()
     found._loop._wake_write.close()
+    os.close(found._folder)
+
+
+def test_another_folder_in_the_place_of_its_own_is_told_apart(idle: Supervisor) -> None:
+    """A file system gives the number of a folder that was removed to the next one."""
+    assert not idle._is_homeless()
+    shutil.rmtree(idle._layout.root)
+    os.mkdir(idle._layout.root)
+    assert idle._is_homeless()
 
 
 def test_a_stuck_worker_is_ended(idle: Supervisor) -> None:
