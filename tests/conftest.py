@@ -11,6 +11,7 @@ import signal
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from edgeship.lab import sshd
@@ -18,6 +19,11 @@ from edgeship.lab import sshd
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Nothing is timed: a busy machine may need long for an example.
+hypothesis.settings.register_profile(
+    "edgeship", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("edgeship")
 
 os.environ["XDG_DATA_HOME"] = str(Path(tempfile.gettempdir()) / "edgeship-tests-without-data")
 

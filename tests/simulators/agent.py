@@ -329,7 +329,7 @@ class SimulatedDevice:
         with self.connect() as host:
             return host.ask("status")
 
-    def wait_for(self, state: str, seconds: float = 30.0) -> dict[str, Any]:
+    def wait_for(self, state: str, seconds: float = 60.0) -> dict[str, Any]:
         """The status, once it says so."""
         end = time.monotonic() + seconds
         with self.connect() as host:

@@ -91,7 +91,8 @@ def test_reading_files_is_a_step(tmp_path: Path) -> None:
 def test_a_long_read_tells_how_far_it_is(tmp_path: Path) -> None:
     told, step = Told(), Step("read", "x")
     with loading._watched(tmp_path / "samples.bin", 10, 5, step, told):  # no file yet: nothing to tell
-        (tmp_path / "samples.bin").write_bytes(bytes(35))
+        (tmp_path / "whole").write_bytes(bytes(35))
+        (tmp_path / "whole").rename(tmp_path / "samples.bin")
         assert told.moved.wait(30)
     assert set(told.events) == {("progress", step, 3, 5)}
     with loading._watched(tmp_path / "samples.bin", 1, 5, step, told):  # more windows than files

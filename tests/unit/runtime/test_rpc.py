@@ -355,13 +355,10 @@ def device_log(device: SimulatedDevice) -> list[str]:
 
 
 def test_a_changed_port_is_served_after_the_change(device: SimulatedDevice) -> None:
-    def free_port() -> int:
-        with socket.socket() as probe:
+    with socket.socket() as one, socket.socket() as other:  # both are held, so that they differ
+        for probe in (one, other):
             probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            return port
-
-    first, second = free_port(), free_port()
+        first, second = one.getsockname()[1], other.getsockname()[1]
     with device.connect() as host:
         assert host.ask("status")["serve"]["port"] is None
         for port in (first, second):

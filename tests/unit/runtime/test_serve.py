@@ -39,7 +39,7 @@ def receive(sock: socket.socket, until: bytes) -> bytes:
     return got
 
 
-def wait_for(condition: Any, seconds: float = 20) -> None:
+def wait_for(condition: Any, seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until
@@ -271,7 +271,7 @@ def test_an_upload_that_is_refused_can_read_why(echoing: FrontThread) -> None:
 def test_a_request_that_comes_too_slowly_is_ended(tmp_path: Path) -> None:
     with FrontThread(tmp_path, timeout=0.3) as front, front.connect() as sock:
         got = b""
-        for byte in post(b"hello"):
+        for byte in post(b"hello" * 1000):
             sock.sendall(bytes([byte]))
             time.sleep(0.02)
             sock.setblocking(False)
@@ -294,12 +294,14 @@ def test_a_client_that_does_not_take_its_answer_is_closed(tmp_path: Path) -> Non
         front.attach(ScriptedWorker(lambda *_: ({"status": 200, "headers": {}}, bytes(4 << 20))).channel)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.sendall(post(b""))
+        assert sock.recv(12) == b"HTTP/1.1 200"
         wait_for(lambda: not front.front._clients)
 
 
 def test_a_refused_client_that_stays_is_closed(tmp_path: Path) -> None:
     with FrontThread(tmp_path, timeout=5) as front, front.connect() as sock:
         sock.sendall(b"nonsense\r\n\r\n")
+        assert sock.recv(12) == b"HTTP/1.1 400"
         wait_for(lambda: not front.front._clients)
 
 
@@ -342,7 +344,7 @@ def test_large_requests_share_a_budget_of_memory(tmp_path: Path, monkeypatch: py
         for sock in socks:
             sock.sendall(post(b"x" * 900_000)[:500_000])
             wait_for(lambda: front.front.held >= 490_000 or front.records)
-        sock.settimeout(30)
+        wait_for(lambda: front.records)  # of the three one is too many
         answers = [b""] * 3
         for i, sock in enumerate(socks):
             sock.settimeout(0.3)
@@ -457,7 +459,7 @@ def test_when_the_model_is_taken_away_the_old_worker_still_answers(front: FrontT
 
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_worker_that_hangs_is_reported_and_its_request_gets_503(tmp_path: Path, replaced: bool) -> None:
-    with FrontThread(tmp_path, timeout=0.3) as front:
+    with FrontThread(tmp_path, timeout=30) as front:
         gate = threading.Event()
 
         def hang(_message: Any, _body: bytes) -> None:
@@ -470,11 +472,13 @@ def test_a_worker_that_hangs_is_reported_and_its_request_gets_503(tmp_path: Path
             wait_for(lambda: old.seen)
             if replaced:
                 front.attach(ScriptedWorker(echo()).channel)
+            front.clock = lambda: time.monotonic() + 31
             answer = receive(sock, b"}")
             assert answer.startswith(b"HTTP/1.1 503")
             assert b"did not answer in time" in answer
         assert front.stuck.is_set() is not replaced  # an old one is just left
         if replaced:
+            front.clock = time.monotonic
             assert front.post(b"two")[2] == b"two"
         else:
             time.sleep(0.5)  # ticks over the same request, which is answered only once
