@@ -30,9 +30,10 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         {"inputs", "outputs": specs of the engine, "notes"}.
     """
     try:
-        deadline = child.Deadline(folder, child.ANSWER)
-        model = engine.load(request["format"], request["library"], request["path"], threads=int(request["threads"]))
+        with child.Deadline(folder, child.LOAD):
+            model = engine.load(request["format"], request["library"], request["path"], threads=int(request["threads"]))
         try:
+            deadline = child.Deadline(folder, child.ANSWER)
             with deadline:
                 model.run(*(bytes(spec.nbytes) for spec in model.inputs))
             if request["samples"] is not None:

@@ -48,7 +48,7 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if request["prepare"]:
         model = _current(model)
         if request["from"] == "float32":
-            model = _optimized(_simplified(model), folder)
+            model = _optimized(_simplified(model, folder), folder)
         elif request["from"] == "int8":
             g.hold_constants(model)
             fold.fold(model)
@@ -97,12 +97,13 @@ def _current(model: Any) -> Any:
         ) from error
 
 
-def _simplified(model: Any) -> Any:
+def _simplified(model: Any, folder: Path) -> Any:
     """Constants folded and shapes propagated by onnxsim; the model as it is where onnxsim cannot or gets it wrong."""
     onnxsim = _onnxsim()
     shapes = {v.name: [int(d.dim_value) for d in v.type.tensor_type.shape.dim] for v in g.inputs(model.graph)}
     try:
-        simple, same = onnxsim.simplify(model, overwrite_input_shapes=shapes)
+        with child.Deadline(folder, child.LOAD):
+            simple, same = onnxsim.simplify(model, overwrite_input_shapes=shapes)
     except Exception as error:  # noqa: BLE001 - simplification is a convenience: what it cannot do stays as it is
         print(f"onnxsim: {error}")  # noqa: T201 - the child's log
         return model
@@ -135,7 +136,8 @@ def _optimized(model: Any, folder: Path) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 4
     try:
-        onnxruntime.InferenceSession(str(before), options, providers=["CPUExecutionProvider"])
+        with child.Deadline(folder, child.LOAD):
+            onnxruntime.InferenceSession(str(before), options, providers=["CPUExecutionProvider"])
         made = onnx.load(str(after))
     except Exception as error:  # noqa: BLE001 - what does not load here is refused by the engine, with its reason
         print(f"onnxruntime: {error}")  # noqa: T201 - the child's log
