@@ -42,7 +42,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--max-drop", type=float, default=1.0, show_default=True, metavar="POINTS",
               help="Points of the metric that the student may be worse.")  # fmt: skip
 @click.option("--max-class-drop", type=float, default=None, metavar="POINTS",
-              help="The same for each class alone; no limit by default.")  # fmt: skip
+              help="The same for each class and slice alone; no limit by default.")  # fmt: skip
 @with_output
 def distill(
     out: Output, teacher: Path, student: Path | None, width: float | None, depth: float, data: Path,

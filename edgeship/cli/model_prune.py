@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--max-drop", type=float, default=1.0, show_default=True, metavar="POINTS",
               help="Points of the metric that may be lost.")  # fmt: skip
 @click.option("--max-class-drop", type=float, default=None, metavar="POINTS",
-              help="The same for each class alone; no limit by default.")  # fmt: skip
+              help="The same for each class and slice alone; no limit by default.")  # fmt: skip
 @with_output
 def prune(
     out: Output, model: Path, data: Path, evaluation: Path | None, output: Path, amount: float | None,

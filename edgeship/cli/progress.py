@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -25,12 +26,17 @@ PROGRESS_EVERY = 1.0  # seconds between two JSON events of progress of one step
 def step_line(step: Step, summary: str, seconds: float, data: Mapping[str, Any] | None) -> str:
     """One line of a finished step, without its mark: name, what was done, time, and `data["detail"]` where given."""
     text = summary
-    if step.subject and step.subject not in summary:
+    if step.subject and not names(step.subject, summary):
         text = f"{step.subject}: {summary}" if summary else step.subject
     seconds = float((data or {}).get("seconds") or seconds)
     took = f"{seconds:.1f} s" if seconds >= SHOW_SECONDS else ""
     detail = str((data or {}).get("detail") or "")
     return f"{step.name:<{NAME_WIDTH}} {text:<{SUMMARY_WIDTH}} {took:>8}    {detail}".rstrip()
+
+
+def names(subject: str, summary: str) -> bool:
+    """Whether a summary names its subject already: as words of its own, so that `512 of 3,000` is no `2 of 3`."""
+    return re.search(rf"(?<![\w.,]){re.escape(subject)}(?!\w|[.,]\d)", summary) is not None
 
 
 class ProgressReporter(Reporter):

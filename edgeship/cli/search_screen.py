@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from edgeship.cli.progress import names
 from edgeship.cli.terminal import Terminal
 from edgeship.reporter import Reporter, Step
 
@@ -72,7 +73,7 @@ class LiveTable(Reporter):
                 self._rows[step.subject] = row | dict(data or {}) | {"state": _state(data or {})}
             else:
                 self._doing.pop(step, None)
-                subject = f"{step.subject}: " if step.subject and step.subject not in summary else ""
+                subject = f"{step.subject}: " if step.subject and not names(step.subject, summary) else ""
                 self.note(f"{step.name:<9} {subject}{summary}")
 
     def note(self, text: str) -> None:

@@ -3,6 +3,7 @@
 teacher.keras, digits.npz    a convolutional net with three equal blocks, trained for a moment on the 8 × 8 digits of
                              scikit-learn, and 600 of these digits with labels
 student.keras                a small dense net that ends in logits;  other.keras: one with three outputs
+even.keras                   one share of 0 … 1 that knows nothing;  margin.keras: one number without an activation
 
 Each case of `CASES` is a folder with what the step wrote and outcome.json; losses.json holds losses of arrays.
 """
@@ -31,6 +32,7 @@ CASES: Mapping[str, tuple[str | None, Plan, bool]] = {
     "given": ("student", Plan(features=(("pool", "hidden"),), settings=_SHORT), False),
     "other": ("other", Plan(settings=_SHORT), True),
     "no-layer": (None, Plan(0.5, features=(("nowhere", "pool"),), settings=_SHORT), True),
+    "even": ("margin", Plan(settings=Settings(epochs=6, batch=32, rate=5e-3, alpha=1.0)), True),
     "no-match": (None, Plan(0.5, features=(("stem", "pool"),), settings=_SHORT), True),
 }
 
@@ -73,8 +75,12 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     small = [keras.Input((8, 8, 1), name="image"), layers.Flatten(), layers.Dense(24, activation="relu", name="hidden")]
     keras.Sequential([*small, layers.Dense(10)]).save(folder / "student.keras")
     keras.Sequential([*small, layers.Dense(3)]).save(folder / "other.keras")
+    keras.Sequential([*small, layers.Dense(1, activation="sigmoid")]).save(folder / "even.keras")
+    positive = keras.initializers.RandomUniform(0, 0.001)  # it starts with answers that could be shares
+    keras.Sequential([*small, layers.Dense(1, kernel_initializer=positive)]).save(folder / "margin.keras")
     for case, (student, plan, labelled) in CASES.items():
-        _case(folder, case, student, plan, x, y if labelled else None)
+        truth = 1 - y % 2 if case == "even" else y
+        _case(folder, case, student, plan, x, truth if labelled else None)
     (folder / "losses.json").write_text(json.dumps(_losses()))
     return {}
 
@@ -88,7 +94,7 @@ def _case(folder: Path, case: str, student: str | None, plan: Plan, x: Any, y: A
     out.mkdir()
     divided = parts.divide(Dataset({"image": x[:, None]}, y), None, 0)
     request = {
-        "path": str(folder / "teacher.keras"), "plan": plan.encode(),
+        "path": str(folder / ("even.keras" if case == "even" else "teacher.keras")), "plan": plan.encode(),
         "student": None if student is None else str(folder / f"{student}.keras"),
         "parts": {part: samples.write(getattr(divided, part), out, part)
                   for part in ("train", "validation", "evaluation")},
@@ -106,11 +112,18 @@ def _losses() -> dict[str, Any]:
     def softmax(z: Any) -> Any:
         return np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
 
+    share, margin = softmax(teacher[:, :2])[:, 1:], student[:, 1:2] - student[:, :1]
     return {
         "teacher": teacher.tolist(), "student": student.tolist(), "labels": labels.tolist(),
         "soft": {str(t): float(losses.soft(teacher, student, ("logits", "logits"), t)) for t in (1.0, 4.0)},
         "mixed": float(losses.soft(softmax(teacher), student, ("probabilities", "logits"), 4.0)),
         "same": float(losses.soft(softmax(teacher), teacher + 3, ("probabilities", "logits"), 4.0)),
+        "one-number": [
+            float(losses.soft(share, margin, ("share", "margin"), 4.0)),
+            float(losses.soft(teacher[:, :2], student[:, :2], ("logits", "logits"), 4.0)),
+            float(losses.hard(labels % 2, softmax(student[:, :2])[:, 1:], "share")),
+            float(losses.hard(labels % 2, student[:, :2], "logits")),
+        ],
         "hard": float(losses.hard(labels, student, "logits")),
         "hard-of-probabilities": float(losses.hard(labels, softmax(student), "probabilities")),
     }  # fmt: skip

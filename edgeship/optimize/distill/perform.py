@@ -96,10 +96,19 @@ def _kinds(student: Any, train: Samples) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for teacher, given in zip(fit.kinds_of(train, train.answers), fit.answers(student, few), strict=True):
         own = losses.kind_of(given, None)
+        if teacher in (losses.SHARE, losses.MARGIN):
+            pairs.append((teacher, losses.MARGIN if _linear(student, len(pairs)) else losses.one_number(given)))
+            continue
         if losses.PROBABILITIES in (teacher, own) and teacher == losses.VALUES:
             teacher = losses.LOGITS  # noqa: PLW2901 - scores of a softmax that the student ends with
         pairs.append((teacher, losses.LOGITS if teacher != losses.VALUES and own == losses.VALUES else own))
     return pairs
+
+
+def _linear(student: Any, output: int) -> bool:
+    """Whether an output's layer says that it has no activation: with new weights it may answer from 0 to 1 too."""
+    layer = student.outputs[output]._keras_history.operation  # noqa: SLF001 - the only way from a tensor to its layer
+    return getattr(getattr(layer, "activation", None), "__name__", "") == "linear"
 
 
 def _features(teacher: Any, student: Any, pairs: Sequence[tuple[str, str]], train: Samples) -> fit.Features:

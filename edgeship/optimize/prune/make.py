@@ -16,7 +16,7 @@ from edgeship.optimize.tuning import keeping
 from edgeship.reporter import Reporter
 
 _STEP = "edgeship.optimize.prune.perform"
-_BY = "prune/2"  # raised when what the step makes changes
+_BY = "prune/3"  # raised when what the step makes changes
 
 
 def check(source: ModelFacts) -> None:

@@ -113,7 +113,7 @@ def _products(
     wanted = sorted({(item.layer, item.weight) for item in found.cuts if item.reads})
     layers = {layer.name: layer for layer in model.layers}
     variables = [attrgetter(weight)(layers[name]) for name, weight in wanted]
-    labelled = train.labels is not None and kinds[0] != losses.VALUES
+    labelled = train.labels is not None and kinds[0] in losses.LABELLED
     rng = np.random.default_rng(0)
     rows = np.sort(rng.permutation(len(train))[:RANKED])
     size = min(RANKED_BATCH, len(rows))

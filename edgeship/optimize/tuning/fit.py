@@ -108,7 +108,7 @@ class Objective:
         self.alpha, self.temperature = settings.alpha, settings.temperature
         self.kinds = list(zip(teacher, student, strict=True))
         self.variances = [max(float(np.var(out)), 1e-12) for out in train.answers]
-        self.labelled = train.labels is not None and self.kinds[0][1] != losses.VALUES
+        self.labelled = train.labels is not None and all(kind in losses.LABELLED for kind in self.kinds[0])
         self.targeted = not self.labelled and train.targets is not None and (
             train.targets.shape == train.answers[0].shape
         )  # fmt: skip

@@ -78,15 +78,21 @@ class Tuned:
     cached: bool
 
     def judged(self, before: str, after: str, budget: quality.AccuracyBudget) -> quality.Verdict:
-        """One set of answers against another: top-1 where there are labels for it, else agreement."""
+        """One set of answers against another.
+
+        Top-1 where there are labels for it, else the mean error where there are targets for it, else agreement; each
+        slice alone too.
+        """
         expected, given = self.answers[before], self.answers[after]
         specs = [TensorSpec(f"output_{j}", "float32", (1, *out.shape[1:])) for j, out in enumerate(expected)]
-        truth = self.evaluation.labels
-        if truth is not None and not is_scores(specs[0]):
+        truth, targets = self.evaluation.labels, self.evaluation.targets
+        if truth is not None and not (is_scores(specs[0]) or (specs[0].count == 1 and truth.max() <= 1)):
             truth = None
+        if targets is not None and targets[0].size != specs[0].count:
+            targets = None
         return quality.judge(
-            expected, given, specs, budget, metric=metrics.AGREEMENT if truth is None else metrics.TOP1, truth=truth,
-            labels=self.evaluation.classes,
+            expected, given, specs, budget, metric=metrics.default(truth, targets), truth=truth, targets=targets,
+            labels=self.evaluation.classes, slices=self.evaluation.slices,
         )  # fmt: skip
 
 

@@ -1,6 +1,13 @@
 """What a student's answers cost against labels and a teacher; in the child, on tensors of Keras.
 
-An output is one of three kinds: "probabilities" and "logits" of classes, or "values" of anything else.
+An output is of one of these kinds:
+
+| kind | is |
+|---|---|
+| probabilities, logits | scores of classes, one a class |
+| share, margin | one number for class 1 against class 0: its probability (sigmoid), or its logit |
+| places | probabilities of classes at each of several places: the steps of a text, the pixels of a scene |
+| values | anything else |
 """
 
 from __future__ import annotations
@@ -11,6 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 PROBABILITIES, LOGITS, VALUES = "probabilities", "logits", "values"
+SHARE, MARGIN, PLACES = "share", "margin", "places"
+
+#: Kinds that a label for each sample says something about.
+LABELLED = (PROBABILITIES, LOGITS, SHARE, MARGIN)
 
 _SMALL = 1e-7
 
@@ -24,24 +35,39 @@ def kind_of(answers: NDArray[np.float32], labels: NDArray[np.int32] | None) -> s
 
     Returns:
         "probabilities" where rows of two numbers and more sum up to 1, "logits" where they do not and labels say that
-        they are classes, else "values".
+        they are classes; "share" or "margin" where the labels of one number are 0 and 1; "places" where rows sum up to
+        1 at each of several places; else "values".
     """
-    if answers.ndim != 2 or answers.shape[1] < 2:
+    if answers.ndim == 2 and answers.shape[1] == 1:
+        return VALUES if labels is None or labels.max() > 1 else one_number(answers)
+    if answers.ndim < 2 or answers.shape[-1] < 2:
         return VALUES
-    if answers.min() >= -_SMALL and np.abs(answers.sum(axis=1) - 1).max() < 1e-3:
-        return PROBABILITIES
-    return LOGITS if labels is not None and labels.max() < answers.shape[1] else VALUES
+    if answers.min() >= -_SMALL and np.abs(answers.sum(axis=-1) - 1).max() < 1e-3:
+        return PROBABILITIES if answers.ndim == 2 else PLACES
+    return LOGITS if answers.ndim == 2 and labels is not None and labels.max() < answers.shape[1] else VALUES
+
+
+def one_number(answers: NDArray[np.float32]) -> str:
+    """Whether one number for class 1 is its probability or its logit, told by its range as metrics do."""
+    return SHARE if answers.min() >= 0 and answers.max() <= 1 else MARGIN
 
 
 def scores(answers: Any, kind: str) -> Any:
-    """Logits of classes; of probabilities up to a constant for each sample, which no softmax sees."""
+    """Logits of classes; of probabilities up to a constant for each sample, which no softmax sees.
+
+    One number for class 1 becomes the logits of two classes.
+    """
     from keras import ops
 
-    return ops.log(ops.clip(answers, _SMALL, 1.0)) if kind == PROBABILITIES else answers
+    if kind == MARGIN:
+        return ops.concatenate([ops.zeros_like(answers), answers], axis=-1)
+    if kind == SHARE:
+        answers, kind = ops.concatenate([1 - answers, answers], axis=-1), PROBABILITIES
+    return ops.log(ops.clip(answers, _SMALL, 1.0)) if kind in (PROBABILITIES, PLACES) else answers
 
 
 def soft(teacher: Any, student: Any, kinds: tuple[str, str], temperature: float) -> Any:
-    """T² × Kullback–Leibler divergence of softened scores, mean over samples.
+    """T² × Kullback–Leibler divergence of softened scores, mean over samples (and places).
 
     Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network (2015), section 2; T² keeps the size of the
     gradient when the temperature changes.

@@ -34,6 +34,8 @@ def test_the_subject_is_named_where_the_summary_does_not() -> None:
     assert step_line(DEPLOY, "sim: healthy", 0.0, None) == "deploy    sim: healthy"
     assert step_line(DEPLOY, "", 0.0, None) == "deploy    sim"
     assert step_line(Step("check"), "fine", 0.0, None) == "check     fine"
+    on = "15 candidates on 512 of 3,000 samples, 13 go on"
+    assert step_line(Step("round", "2 of 3"), on, 0.0, None) == f"round     2 of 3: {on}"
 
 
 def test_data_may_say_the_time() -> None:

@@ -56,6 +56,12 @@ def test_losses_are_what_the_papers_say(made: Path) -> None:
     assert found["hard-of-probabilities"] == pytest.approx(cross_entropy, rel=1e-4)
 
 
+def test_one_number_for_class_1_costs_what_two_classes_would(made: Path) -> None:
+    soft, of_two, hard, of_two_hard = json.loads((made / "losses.json").read_text())["one-number"]
+    assert soft == pytest.approx(of_two, rel=1e-3)
+    assert hard == pytest.approx(of_two_hard, rel=1e-3)
+
+
 # ── the step ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -70,6 +76,13 @@ def test_a_derived_student_learns_from_its_teacher(made: Path, case: str) -> Non
     assert agreement(made, case) > 0.5
     student, teacher = registry.inspect(made / case / "student.keras"), registry.inspect(made / "teacher.keras")
     assert (student.inputs, student.outputs) == (teacher.inputs, teacher.outputs)
+
+
+def test_labels_teach_one_number_too(made: Path) -> None:
+    """A teacher that knows nothing, and labels that alone count: a sigmoid's student without an activation learns."""
+    found = distilled_models.outcome(made, "even")
+    assert found["kinds"] == [["share", "margin"]]
+    assert found["validation_loss"][found["best_epoch"]] < found["validation_loss"][0] / 1.5
 
 
 def test_depth_leaves_out_repeated_blocks(made: Path) -> None:

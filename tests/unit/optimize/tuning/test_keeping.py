@@ -14,6 +14,7 @@ import pytest
 from edgeship.dataset import Dataset
 from edgeship.errors import InputError
 from edgeship.model import ModelFacts, digest
+from edgeship.optimize.search.evaluate import Limits
 from edgeship.optimize.tuning import keeping
 from edgeship.optimize.tuning.settings import Settings
 from edgeship.reporter import Reporter
@@ -109,3 +110,38 @@ def test_what_is_delivered_is_whole(source: ModelFacts, trainings: list[list[str
     recipe = json.loads((tmp_path / "out.keras.recipe.json").read_bytes())
     assert recipe["steps"][-1]["made"] == made.sha256
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "m.keras", "out.keras", "out.keras.recipe.json"]
+
+
+def judged(tmp_path: Path, before: Any, after: Any, **truth: Any) -> Any:
+    """What an evaluation of these answers finds, with a limit of 5 points."""
+    evaluation = Dataset({"x": np.zeros((len(before), 1, 3), np.float32)}, **truth)
+    answers = {"before": (np.asarray(before, np.float32),), "after": (np.asarray(after, np.float32),)}
+    recipe = Recipe("a" * 64, "keras", "keras", "float32", ())
+    made = keeping.Tuned(tmp_path, recipe, tmp_path, "a" * 64, {}, answers, evaluation, False)
+    return made.judged("before", "after", Limits(5.0, 100.0))
+
+
+def test_a_regression_is_judged_by_its_error_and_not_by_its_largest_number(tmp_path: Path) -> None:
+    """Two numbers that are almost equal: which one is larger says nothing of the error."""
+    targets = np.linspace(0, 1, 40, dtype=np.float32)[:, None].repeat(2, 1)
+    before, after = targets + np.array([0.001, 0], np.float32), targets + np.array([0, 0.001], np.float32)
+    found = judged(tmp_path, before, after, targets=targets)
+    assert (found.metric, found.passed) == ("mae", True)
+    assert not judged(tmp_path, before, after + 0.2, targets=targets).passed
+    assert judged(tmp_path, before, after, targets=targets[:, :1]).metric == "agreement"  # of something else
+
+
+def test_one_number_of_two_classes_is_judged_by_labels(tmp_path: Path) -> None:
+    """Shares that move and stay on their side of a half are as right as before."""
+    labels = np.arange(40, dtype=np.int32) % 2
+    found = judged(tmp_path, labels[:, None] * 0.98 + 0.01, labels[:, None] * 0.4 + 0.3, labels=labels)
+    assert (found.metric, found.float_value, found.variant_value) == ("top1", 1.0, 1.0)
+    assert judged(tmp_path, labels[:, None], labels[:, None], labels=labels + 1).metric == "agreement"
+
+
+def test_each_slice_is_judged_alone(tmp_path: Path) -> None:
+    labels, mask = np.zeros(40, np.int32), np.arange(40) < 4
+    right, wrong = np.array([[1, 0]] * 40), np.where(mask[:, None], np.array([0, 1]), np.array([1, 0]))
+    found = judged(tmp_path, right, wrong, labels=labels, slices={"night": mask})
+    assert found.worst_slice is not None
+    assert (found.worst_slice.name, found.worst_slice.drop) == ("night", 100.0)

@@ -17,6 +17,8 @@ LABELS = np.arange(20, dtype=np.int32) % 4
         (ROWS, None, "probabilities"), (ROWS, LABELS, "probabilities"), (ROWS * 3, LABELS, "logits"),
         (ROWS * 3, None, "values"), (ROWS - 0.5, LABELS, "logits"), (ROWS[:, :3], LABELS, "values"),
         (np.ones((20, 1), np.float32), LABELS, "values"), (ROWS.reshape(20, 2, 2), LABELS, "values"),
+        (ROWS[:, :1], LABELS % 2, "share"), (ROWS[:, :1] - 0.5, LABELS % 2, "margin"), (ROWS[:, :1], None, "values"),
+        (ROWS.reshape(4, 5, 4), LABELS[:4], "places"), (ROWS.reshape(4, 5, 4) * 3, LABELS[:4], "values"),
     ],
 )  # fmt: skip
 def test_rows_that_sum_to_one_are_probabilities_and_labels_make_logits(
