@@ -62,14 +62,10 @@ def chosen(wanted: Collection[str], known: Sequence[Known[P]], where: str) -> li
 
 
 def _by_short(name: str, known: Sequence[Known[P]], where: str) -> Known[P]:
-    tiers = (
-        [one for one in known if one.source == name], [one for one in known if name in one.parts],
-        [one for one in known if one.source.endswith(f"/{name}")],
-    )  # fmt: skip
-    found = next(filter(None, tiers), [])
+    found = _called(name, known)
     if not found and (words := _TOLD.fullmatch(name)) is not None:
-        bare, kind = words["name"], words["operator"]
-        found = [one for one in known if one.operator == kind and (one.source == bare or bare in one.names)]
+        of_kind = [one for one in known if one.operator == words["operator"]]
+        found = [one for one in of_kind if words["name"] in one.names] or _called(words["name"], of_kind)
     found = [one for one in found if one.listed] or found
     if len(found) == 1:
         return found[0]
@@ -87,3 +83,13 @@ def _by_short(name: str, known: Sequence[Known[P]], where: str) -> Known[P]:
         f"{len(found)} layers go by {name!r}: {', '.join(shown)}{more}",
         hint="give the whole name of the one that is meant, or of each of them",
     )
+
+
+def _called(name: str, known: Sequence[Known[P]]) -> list[Known[P]]:
+    """Those of this short name: in the source, else in parts of their names, else as a stretch of a path in either."""
+    tiers = (
+        lambda one: one.source == name,
+        lambda one: name in one.parts,
+        lambda one: any(f"/{name}/" in f"/{path}/" for path in (one.source, *one.names, *one.parts)),
+    )
+    return next(filter(None, ([one for one in known if tier(one)] for tier in tiers)), [])

@@ -9,5 +9,5 @@ EXPORTER = Exporter(
     perform="edgeship.targets.keras.perform",
     formats=("tflite", "onnx"),
     packages={"tensorflow-cpu|tensorflow": "tflite", "keras": "tflite", "tf2onnx": "tflite"},
-    version=4,
+    version=5,
 )

@@ -19,6 +19,7 @@ import numpy as np
 
 from edgeship.errors import ConversionError, InputError
 from edgeship.targets import child, feed
+from edgeship.targets.keras import scopes
 from edgeship.targets.keras.inspect import plain_name
 from edgeship.targets.onnx import exported
 
@@ -142,7 +143,8 @@ def _to_tflite(model: Any, names: list[str], folder: Path) -> None:  # noqa: ARG
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    (folder / "float.tflite").write_bytes(converter.convert())
+    with scopes.exact():
+        (folder / "float.tflite").write_bytes(converter.convert())
 
 
 def _to_onnx(model: Any, names: list[str], folder: Path) -> None:
@@ -157,7 +159,8 @@ def _to_onnx(model: Any, names: list[str], folder: Path) -> None:
         return model(list(tensors), training=False)
 
     function = tf.function(serve, input_signature=signature)
-    proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
+    with scopes.exact():
+        proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
     exported.write(proto, names, folder / "float.onnx")
 
 

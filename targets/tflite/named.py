@@ -36,7 +36,7 @@ def source_name(tensor: str) -> str:
     """The source's layer that a tensor's name tells of.
 
     Converters join the names of what they fused with ";", and put the model before and the operation behind:
-    "functional_1/sequential_1/dense_2_1/MatMul;…" is the layer dense_2.
+    "functional_1/sequential/dense_2/MatMul;…" is the layer dense_2.
     """
     first = tensor.split(";", maxsplit=1)[0]
     parts = [part for part in first.split("/") if part]
@@ -44,7 +44,7 @@ def source_name(tensor: str) -> str:
         parts = parts[1:]
     if len(parts) > 1:
         parts = parts[:-1]
-    return re.sub(r"_1$", "", "/".join(parts)) if "/" in first else first
+    return "/".join(parts) if "/" in first else first
 
 
 def kept_operators(structure: Structure, keep: Collection[str]) -> frozenset[Place]:

@@ -27,7 +27,8 @@ def places(*wanted: str) -> list[int]:
     [
         ("a/Conv_out", 0), ("block/a", 0), ("a", 0), ("block/a (Conv)", 0), ("a/Conv_out (Conv)", 0),
         ("block/b", 2),  # a Pad comes of it too, which no search lists
-        ("block/b (Pad)", 1), ("flat", 6), ("act", 5),
+        ("block/b (Pad)", 1), ("flat", 6), ("act", 5), ("d", 5), ("Pad_out", 1),
+        ("b/Pad_out", 1), ("act (Relu)", 5), ("b (Conv)", 2),
         ("c", 5),  # a whole name before that of a source, which two have
         ("c (MatMul)", 3), ("c (Softmax)", 4),
     ],

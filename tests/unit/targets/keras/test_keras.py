@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from edgeship import dataset
@@ -21,7 +23,10 @@ from edgeship.reporter import Reporter
 from edgeship.targets import answers, cache, child, registry
 from edgeship.targets.base import Variant
 from edgeship.targets.keras.export import EXPORTER
+from edgeship.targets.onnx import named as onnx_names
 from edgeship.targets.scheme import Scheme
+from edgeship.targets.tflite import named as tflite_names
+from edgeship.targets.tflite.reader import read
 from tests.simulators import keras_models
 
 pytestmark = pytest.mark.slow
@@ -155,6 +160,29 @@ def test_every_form_answers_like_the_keras_model(
     assert verdict.passed
     assert variant.recipe.steps[0]["do"] == "keras-export"
     assert "keras" in variant.recipe.versions
+
+
+@pytest.mark.parametrize("format_name", ["tflite", "onnx"])
+def test_a_layer_goes_by_its_name_in_keras(digits: Digits, format_name: str) -> None:
+    """A graph calls `conv2d` "conv2d_1", and `conv2d_1` "conv2d_1_2", where nothing is done about it."""
+    with zipfile.ZipFile(digits.facts.path) as archive:
+        layers = json.loads(archive.read("config.json"))["config"]["layers"]
+    wanted = [one["config"]["name"] for one in layers if one["class_name"] in ("Conv2D", "Dense")]
+    assert len(wanted) == 4
+    wanted.remove("probabilities")  # in ONNX that is a tensor, the output, which the softmax writes
+    plain = registry.target(format_name).build(digits.facts, Scheme("float32"), None, digits.folder, Reporter())
+    for name in wanted:
+        if format_name == "onnx":
+            model = onnx.load(plain.path)
+            kept = {node.name: node.op_type for node in model.graph.node if node.name in onnx_names.kept(model, [name])}
+            assert {"Conv", "Gemm"} & {*kept.values()}
+            assert all(f"/{name}/" in one for one in kept)
+        else:
+            structure = read(plain.path.read_bytes())
+            [(subgraph, place)] = tflite_names.kept_operators(structure, [name])
+            graph = structure.subgraphs[subgraph]
+            written = tflite_names.scope(graph.operators[place], graph)
+            assert all(f"/{name}/" in part for part in written.split(";"))
 
 
 @pytest.mark.parametrize("format_name", ["tflite", "onnx"])

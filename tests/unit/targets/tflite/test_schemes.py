@@ -171,7 +171,8 @@ def test_layers_are_listed_by_the_names_that_keep_takes(tmp_path: Path) -> None:
     ("tensor", "layer"),
     [
         ("functional_7_1/sequential_3_1/re_lu_1_2/Relu6;functional_7_1/conv2d_1/convolution", "re_lu_1_2"),
-        ("sequential_1/dense_2_1/MatMul", "dense_2"), ("/model/layer1/conv/Conv_output_0", "layer1/conv"),
+        ("sequential_1/dense_2/MatMul", "dense_2"), ("model/conv2d_1/Conv2D", "conv2d_1"),
+        ("/model/layer1/conv/Conv_output_0", "layer1/conv"),
         ("logits", "logits"),
     ],
 )  # fmt: skip
