@@ -242,6 +242,16 @@ def _elements(op: str, node: Message) -> int:
     return math.prod(dims) if dims and min(dims) > 0 else 0
 
 
+def runs_code(folder: Path) -> bool:
+    """Whether any function of a SavedModel leaves the graph, called by a signature or not: loading objects may call it.
+
+    Raises DamagedError.
+    """
+    saved = Message(memoryview((folder / "saved_model.pb").read_bytes()))
+    libraries = [_Nodes.of(graph.message(2)).functions for graph in saved.messages(2)]
+    return any(op in _UNSAFE for library in libraries for nodes in library.values() for _, op, _ in nodes)
+
+
 def _refuse_unsafe(nodes: _Nodes) -> None:
     found = sorted({op for _, op, _ in nodes.reached(nodes.graph) if op in _UNSAFE})
     if found:

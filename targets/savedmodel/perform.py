@@ -1,14 +1,14 @@
 """The step that loads a SavedModel in TensorFlow: to float TFLite, float ONNX, and its own answers.
 
-Route, chosen by running it: the graph of the signature is loaded by itself, its variables made constants, and imported
-into a function of fixed shapes with plain names. Loading the objects instead fails on models that an older Keras saved
-with its optimizer ("'_UserObject' object has no attribute 'add_slot'"), and a function that still has variables leaves
-them in the TFLite file ("READ_VARIABLE … variable != nullptr").
+Route, chosen by running it: the graph of the signature, its variables made constants (`frozen`), is imported into a
+function of fixed shapes with plain names. A function that still has variables leaves them in the TFLite file
+("READ_VARIABLE … variable != nullptr").
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from edgeship.targets import child, feed
 from edgeship.targets.keras.inspect import plain_name
 from edgeship.targets.keras.perform import BATCH, OPSET, short_reason
 from edgeship.targets.onnx import exported
+from edgeship.targets.savedmodel import frozen
 
 
 def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -50,18 +51,22 @@ class _Signature:
     def __init__(self, path: str, name: str, shapes: Mapping[str, list[int]]) -> None:
         import tensorflow as tf
 
-        self.graph, given, wanted = _frozen(path, name)
-        keys = sorted(given)
-        self.given = [given[key].name for key in keys]
-        self.wanted = {plain_name(key): wanted[key].name for key in sorted(wanted)}
-        dims = [[d.size for d in given[key].tensor_shape.dim] for key in keys]
-        dtypes = [tf.dtypes.as_dtype(given[key].dtype) for key in keys]
+        found = frozen.load(path, name)
+        keys = sorted(found.inputs)
+        given = [found.inputs[key] for key in keys]
+        self.graph, self.given = found.graph, [each.tensor for each in given]
+        self.wanted = {plain_name(key): found.outputs[key] for key in sorted(found.outputs)}
         self.specs = [
-            tf.TensorSpec(shapes.get(plain_name(key), [1 if d < 0 else d for d in shape]), dtype, plain_name(key))
-            for key, shape, dtype in zip(keys, dims, dtypes, strict=True)
+            tf.TensorSpec(
+                shapes.get(plain_name(key), [1 if d < 0 else d for d in each.dims]), each.dtype, plain_name(key)
+            )
+            for key, each in zip(keys, given, strict=True)
         ]
-        self.open = all(shape and shape[0] < 0 for shape in dims)
-        self.fixed = tf.function(self._call, input_signature=self.specs)
+        self.open = all(each.dims and each.dims[0] < 0 for each in given)
+        graph = frozen.closed(self.graph) if self.open else self.graph
+        for each in (self.graph, graph):
+            frozen.register(each)
+        self.fixed = tf.function(partial(self._call, graph), input_signature=self.specs)
         answered = self.fixed.get_concrete_function().structured_outputs
         for output, tensor in answered.items():
             if tensor.shape.rank is None or None in tuple(tensor.shape):
@@ -75,50 +80,16 @@ class _Signature:
         import tensorflow as tf
 
         specs = [tf.TensorSpec([None, *spec.shape[1:]], spec.dtype, spec.name) for spec in self.specs]
-        return tf.function(self._call, input_signature=specs)
+        return tf.function(partial(self._call, self.graph), input_signature=specs)
 
-    def _call(self, *tensors: Any) -> dict[str, Any]:
+    def _call(self, graph: Any, *tensors: Any) -> dict[str, Any]:
         import tensorflow as tf
 
         found = tf.graph_util.import_graph_def(
-            self.graph, input_map=dict(zip(self.given, tensors, strict=True)), name="",
+            graph, input_map=dict(zip(self.given, tensors, strict=True)), name="",
             return_elements=list(self.wanted.values()),
         )  # fmt: skip
         return {name: tf.identity(tensor, name) for name, tensor in zip(self.wanted, found, strict=True)}
-
-
-def _frozen(path: str, name: str) -> tuple[Any, Mapping[str, Any], Mapping[str, Any]]:
-    """(GraphDef without variables, inputs, outputs: key -> TensorInfo) of a signature."""
-    import tensorflow as tf
-    from tensorflow.python.framework import convert_to_constants
-
-    v1 = tf.compat.v1
-    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
-        meta = v1.saved_model.load(session, ["serve"], path)
-        signature = meta.signature_def[name]
-        names = [info.name.partition(":")[0] for info in signature.outputs.values()]
-        frozen = convert_to_constants.convert_variables_to_constants_from_session_graph(
-            session, graph.as_graph_def(), sorted(set(names))
-        )
-    for node in frozen.node:
-        node.attr.pop("_output_shapes", None)  # of an open batch; they are inferred again
-    _drop_uncalled(frozen)
-    return frozen, signature.inputs, signature.outputs
-
-
-def _drop_uncalled(graph: Any) -> None:
-    """Leave out functions that nothing calls: some still have variables, and call what is gone."""
-    functions = {function.signature.name: function for function in graph.library.function}
-    called, nodes = set[str](), list(graph.node)
-    while nodes:
-        for value in nodes.pop().attr.values():
-            for name in (value.func.name, *(function.name for function in value.list.func)):
-                if name in functions and name not in called:
-                    called.add(name)
-                    nodes.extend(functions[name].node_def)
-    kept = [functions[name] for name in sorted(called)]
-    del graph.library.function[:]
-    graph.library.function.extend(kept)
 
 
 def _to_tflite(signature: _Signature, folder: Path) -> None:

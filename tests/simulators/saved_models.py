@@ -5,10 +5,12 @@ Another, since the functions of a saved model and those of the same one loaded a
 
 net      "image" [?, 8, 8, 1] -> "probabilities", "features": convolution, dense layer, variables
 two      serving_default: x [?, 4] -> y, total; scale: x [1, 4], times [1] int32 -> y (without variables)
+recurrent                "signal" [?, 6, 3] -> "scores": a Keras LSTM, as `model.export` writes it, with an open batch
+twice                    the same as `tf.saved_model.save` writes it: every variable stands there twice
 unsafe, texts, open      what must be refused: it writes a file; it takes texts; its width is open
 
-net, both signatures of two, and open go through the export step right away: `exported(folder, name)`
-of `keras_models` gives what came out of net, two-serving_default, two-scale.
+net, both signatures of two, open, recurrent and twice go through the export step right away: `exported(folder, name)`
+of `keras_models` gives what came out of net, two-serving_default, two-scale, ….
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Any
 from edgeship.targets import child
 
 SAMPLES = 70  # more than a batch
+RECURRENT = ("recurrent", "twice")
 OPEN = [1, 6, 3]  # the shape that open is exported with
 
 
@@ -39,6 +42,8 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         _export(folder, "two", "serving_default", "two-serving_default")
         _export(folder, "two", "scale", "two-scale")
         _export(folder, "open", "serving_default", "open", {"x": OPEN})
+        for name in RECURRENT:
+            _export(folder, name, "serving_default", name)
         return {}
     import tensorflow as tf
 
@@ -85,7 +90,21 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     tf.saved_model.save(two, str(folder / "two"), signatures={"serving_default": two.double, "scale": two.scale})
     for name in ("unsafe", "texts", "open"):
         tf.saved_model.save(bad, str(folder / name), signatures=getattr(bad, name))
+    _save_recurrent(folder)
     return {}
+
+
+def _save_recurrent(folder: Path) -> None:
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(3)
+    signal = keras.Input((6, 3), name="signal")
+    scores = keras.layers.Dense(4, name="scores")(keras.layers.LSTM(8)(signal))
+    model = keras.Model(signal, {"scores": scores})
+    model.export(str(folder / "recurrent"), verbose=False)
+    spec = tf.TensorSpec([None, 6, 3], tf.float32, name="signal")
+    tf.saved_model.save(model, str(folder / "twice"), signatures=tf.function(model, input_signature=[spec]))
 
 
 def _export(

@@ -206,6 +206,7 @@ def test_a_change_of_any_file_changes_the_digest(net: Path) -> None:
     [
         ("net", "net", None, None), ("two-serving_default", "two", None, None), ("two-scale", "two", "scale", None),
         ("open", "open", None, {"x": saved_models.OPEN}),
+        *((name, name, None, None) for name in saved_models.RECURRENT),
     ],
 )  # fmt: skip
 def test_both_formats_answer_like_the_saved_model(
