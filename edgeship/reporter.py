@@ -5,7 +5,7 @@ The base class is silent. `edgeship.cli.progress` draws lines and bars from it, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ class Step:
 
     name: str  # convert | check | fit | deploy | bench | fetch | …
     subject: str = ""  # a device or a variant
+    which: Hashable = None  # tells it from others of the same name and subject; not shown
 
 
 class Reporter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,7 +28,7 @@ class LiveTable(Reporter):
         """`jobs`: how many candidates are built at the same time; they are taken in the order in which they start."""
         self._screen, self._jobs = screen, jobs
         self._lock = threading.RLock()
-        self._rows: dict[str, dict[str, Any]] = {}
+        self._rows: dict[tuple[str, Hashable], dict[str, Any]] = {}  # by name, and what tells apart those of one name
         self._doing: dict[Step, str] = {}  # steps under way that are no candidate's, with how far they are
         self._begun = time.monotonic()
         self._live: Live | None = None
@@ -54,8 +54,9 @@ class LiveTable(Reporter):
         """A candidate is to be built, or timed."""
         with self._lock:
             if step.name in STEPS:
-                row = self._rows.pop(step.subject, {})
-                self._rows[step.subject] = row | {"state": TO_BUILD if step.name == "try" else "timing"}
+                key = step.subject, step.which
+                row = self._rows.pop(key, {})
+                self._rows[key] = row | {"state": TO_BUILD if step.name == "try" else "timing"}
             else:
                 self._doing[step] = ""
 
@@ -69,8 +70,9 @@ class LiveTable(Reporter):
         """A candidate is known better; another step is said in a line."""
         with self._lock:
             if step.name in STEPS:
-                row = self._rows.pop(step.subject, {})
-                self._rows[step.subject] = row | dict(data or {}) | {"state": _state(data or {})}
+                key = step.subject, step.which
+                row = self._rows.pop(key, {})
+                self._rows[key] = row | dict(data or {}) | {"state": _state(data or {})}
             else:
                 self._doing.pop(step, None)
                 subject = f"{step.subject}: " if step.subject and not names(step.subject, summary) else ""
@@ -87,11 +89,11 @@ class LiveTable(Reporter):
 
         clean = self._screen.clean
         with self._lock:
-            rows = {name: dict(row) for name, row in self._rows.items()}
+            rows = {key: dict(row) for key, row in self._rows.items()}
             doing = [f"{step.name} {step.subject}".rstrip() + how for step, how in self._doing.items()]
-        queued = [name for name, row in rows.items() if row.get("state") == TO_BUILD]
-        for place, name in enumerate(queued):
-            rows[name]["state"] = "building" if place < self._jobs else "waiting"
+        queued = [key for key, row in rows.items() if row.get("state") == TO_BUILD]
+        for place, key in enumerate(queued):
+            rows[key]["state"] = "building" if place < self._jobs else "waiting"
         minutes, seconds = divmod(int(time.monotonic() - self._begun), 60)
         caption = clean(" · ".join([*doing, f"{minutes}:{seconds:02d}"]))
         table = Table(box=box.SIMPLE_HEAD if self._screen.unicode else box.ASCII2, caption=caption)
@@ -100,7 +102,7 @@ class LiveTable(Reporter):
             ("", "left"),
         ):  # fmt: skip
             table.add_column(title, justify="right" if side == "right" else "left", no_wrap=True)
-        for name, row in list(rows.items())[-ROWS:]:
+        for (name, _), row in list(rows.items())[-ROWS:]:
             table.add_row(*(clean(cell) for cell in (name, *_cells(row))))
         return table
 

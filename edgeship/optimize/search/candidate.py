@@ -9,6 +9,7 @@ from edgeship import libraries
 from edgeship.errors import UsageError
 from edgeship.model import ModelFacts
 from edgeship.profile import Profile
+from edgeship.reporter import Step
 from edgeship.targets import routes
 from edgeship.targets.base import UNPACKED, Target
 from edgeship.targets.scheme import PRECISIONS, RANGES, Scheme
@@ -36,6 +37,10 @@ class Candidate:
         Of the layers in float those with float weights and those with int8 ones are counted apart.
         """
         return self.format, self.scheme.precision, (len(self.scheme.keep), len(self.scheme.weights_only)), self.pruned
+
+    def step(self, name: str) -> Step:
+        """A step of it: sets of as many layers in float go by one name."""
+        return Step(name, self.name, self.scheme)
 
     def mixed(self, keep: Sequence[str], why: str, weights_only: Sequence[str] = ()) -> Candidate:
         """The same with these layers in float, and with those computed in float with int8 weights."""

@@ -206,7 +206,7 @@ class Search:
         alive: set[Candidate] = set()
         built: list[Outcome] = []
         for outcome in self._outcomes(begin.perform, BEGIN, list(groups), samples):
-            step = Step(BEGIN, outcome.candidate.name)
+            step = outcome.candidate.step(BEGIN)
             if outcome.error is None:
                 built.append(outcome)
                 self._reporter.finished(step, "", {"seconds": outcome.seconds})
@@ -265,7 +265,7 @@ class Search:
                 samples, self._request.limits, self._request.folder, self._request.metric, self._request.labels,
                 runtime=self._request.profile.build.runtime[candidate.format],
             )  # fmt: skip
-            self._reporter.started(Step(name, candidate.name))
+            self._reporter.started(candidate.step(name))
             jobs.append(self._executor.submit(perform, job))
         try:
             for future in as_completed(jobs):
@@ -276,14 +276,15 @@ class Search:
             raise
 
     def _say(self, outcome: Outcome) -> None:
-        name = outcome.candidate.name
         why = outcome.error or "not judged"
-        text = f"{name}: {why}"  # an error may name another candidate, whose float model it starts from
+        text = (
+            f"{outcome.candidate.name}: {why}"  # an error may name another candidate, whose float model it starts from
+        )
         if outcome.verdict is not None and outcome.variant is not None:
             text = f"{told(outcome.verdict, self._request.limits)}   {units.size(outcome.variant.bytes)}"
         elif outcome.candidate not in self._gone:
             self._gone[outcome.candidate] = why
-        self._reporter.finished(Step(STEP, name), text.splitlines()[0], row_data(outcome))
+        self._reporter.finished(outcome.candidate.step(STEP), text.splitlines()[0], row_data(outcome))
 
     # ── mixed precision ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -348,7 +349,7 @@ class Search:
             if (why := self._stopwatch.refuses(outcome.variant)) is not None:
                 rows.append(replace(row, untimed=why))
                 continue
-            step = Step("time", outcome.candidate.name)
+            step = outcome.candidate.step("time")
             self._reporter.started(step)
             begun = time.monotonic()
             try:

@@ -9,7 +9,9 @@ from rich.console import Console
 
 from edgeship.cli.search_screen import LiveTable
 from edgeship.cli.terminal import Terminal
+from edgeship.optimize.search.candidate import Candidate
 from edgeship.reporter import Step
+from edgeship.targets.scheme import Scheme
 
 
 class Screen(io.StringIO):
@@ -48,6 +50,19 @@ def test_only_as_many_as_there_are_processes_are_shown_as_being_built(table: Liv
     assert row(table, "onnx int8").endswith("building")
     assert row(table, "tflite int8").split()[2:5] == ["128", "−0.1", "113"]
     assert row(table, "tflite int8").endswith("within the budget")
+
+
+def test_candidates_of_one_name_have_a_row_each(table: LiveTable) -> None:
+    """Sets of as many layers in float are called alike."""
+    name = "tflite int8, 2 layers float32"
+    for keep in (("a", "b"), ("a", "c")):
+        table.started(Candidate("tflite", Scheme("int8", keep=keep)).step("try"))
+    first = Candidate("tflite", Scheme("int8", keep=("a", "b"))).step("try")
+    table.finished(first, "", {"drop": 3.0, "passed": False})
+    lines = [line for line in drawn(table) if line.startswith(name)]
+    assert [line.split()[-1] for line in lines] == ["building", "budget"]
+    table.started(Candidate("tflite", Scheme("int8", keep=("a", "b")), "asked again").step("time"))
+    assert len([line for line in drawn(table) if line.startswith(name)]) == 2
 
 
 def test_the_round_and_how_far_it_is_stand_below(table: LiveTable) -> None:
