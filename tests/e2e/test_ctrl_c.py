@@ -71,6 +71,16 @@ class Push:
         last: dict[str, Any] = records[-1]["data"]
         return last
 
+    def end(self) -> None:
+        """Let it come to its end."""
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._process.stdout.read()
+        assert self._process.wait(SECONDS) == 0, self._lines
+        self._reader.join(SECONDS)
+        self._process.stdout.close()
+        self._process.stderr.close()
+
     def left(self) -> list[str]:
         """Processes that it started and that still run, without the device's own agent, which is meant to stay."""
         found: dict[int, tuple[int, str]] = {}
@@ -148,20 +158,51 @@ def test_at_every_stage_of_a_push(project: Path, event: str, step: str, times: i
     assert run_json("push", "push", "-l", "name=sim", "--skip-check", "--no-bench")["counter"] == served("sim")
 
 
-def says(log: Path, word: str) -> int:
-    """How often a device's log says a word."""
-    return sum(path.read_text().count(word) for path in log.glob("*.log*")) if log.is_dir() else 0
+class Supervised:
+    """The supervisor of the device sim, which a test halts: what is said next in its log is what it is at."""
+
+    def __init__(self, project: Path) -> None:
+        (status,) = run_json("agent.status", "agent", "status", "-l", "name=sim")
+        self._pid: int = status["status"]["pid"]
+        self._log = project / ".edgeship" / "sim" / "log"
+
+    def said(self, word: str) -> int:
+        """How often its log says a word."""
+        return sum(path.read_text().count(word) for path in self._log.glob("*.log*"))
+
+    def halt_at(self, stage: str) -> bool:
+        """Let it run in short turns until it says the stage; it stands still then. Whether it was not over yet."""
+        before, good = self.said(stage), self.said(" is good")
+
+        def reached() -> bool:
+            os.kill(self._pid, signal.SIGCONT)
+            time.sleep(0.003)
+            os.kill(self._pid, signal.SIGSTOP)
+            return self.said(stage) > before
+
+        until(reached, f"{stage} was not reached")
+        return self.said(" is good") == good
+
+    def go_on(self) -> None:
+        """Let it run."""
+        os.kill(self._pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("stage", ["verify:", "start:", "probe:"])
 def test_while_the_device_switches(project: Path, stage: str) -> None:
     """The device finishes by itself what was asked for, or keeps the old release."""
-    old, log = served("sim"), project / ".edgeship" / "sim" / "log"
-    before = says(log, stage)
-    push = Push("-l", "name=sim", "--skip-check")
-    until(lambda: says(log, stage) > before, f"{stage} was not reached")
-
-    assert push.interrupt()["message"] == "interrupted; 0 of 1 devices were done"
+    supervisor = Supervised(project)
+    try:
+        while True:
+            old = served("sim")
+            push = Push("-l", "name=sim", "--skip-check")
+            if supervisor.halt_at(stage):
+                break
+            supervisor.go_on()  # this turn was too long a one: the device was done before it was halted
+            push.end()
+        assert push.interrupt()["message"] == "interrupted; 0 of 1 devices were done"
+    finally:
+        supervisor.go_on()
 
     until(lambda: not push.left(), f"left running: {push.left()}")
     assert served("sim") in (old, newest())
