@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from edgeship.dashboard.fleet_view import Settings
 from edgeship.dashboard.server import Listening
@@ -124,11 +124,12 @@ def test_the_chart_draws_every_point_it_was_given(fleet: Seen) -> None:
 
 def test_a_tile_leads_to_its_filter(fleet: Seen) -> None:
     fleet.page.click(".statuses a.offline")
-    assert "status=offline" in fleet.page.url
+    fleet.page.wait_for_url("**status=offline**")
     assert fleet.page.locator(".devices tbody tr").count() == 1
     assert fleet.page.locator(".devices tbody").inner_text().startswith("phone-07")
     fleet.page.click("text=Clear")
-    assert fleet.page.locator(".devices tbody tr").count() == 9
+    expect(fleet.page.locator(".devices tbody tr")).to_have_count(9)
+    assert "status=offline" not in fleet.page.url
 
 
 def test_selector_and_time_stand_in_the_address(fleet: Seen) -> None:
@@ -146,11 +147,10 @@ def test_the_crosshair_says_the_values(fleet: Seen) -> None:
     box = fleet.page.locator("#latency figure").bounding_box()
     assert box is not None
     fleet.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    tip = fleet.text("#latency .tip")
-    assert "UTC" in tip
-    assert tip.count(" ms") == 3
+    expect(fleet.page.locator("#latency .tip")).to_contain_text("UTC")
+    assert fleet.text("#latency .tip").count(" ms") == 3
     fleet.page.mouse.move(5, 5)
-    assert fleet.page.locator("#latency .tip").is_hidden()
+    expect(fleet.page.locator("#latency .tip")).to_be_hidden()
 
 
 def test_dragging_over_a_chart_chooses_the_time(fleet: Seen) -> None:

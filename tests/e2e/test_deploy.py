@@ -93,7 +93,7 @@ def ask(device: Device, n: int = 5) -> list[int]:
         request = urllib.request.Request(
             f"http://127.0.0.1:{device.serve_port}/v2/models/digits/infer", json.dumps({"inputs": [tensor]}).encode()
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             out.append(int(np.argmax(json.load(answer)["outputs"][0]["data"])))
     return out
 
@@ -172,7 +172,7 @@ def test_after_a_power_cut_it_serves_without_help(lab: Lab, repository: Reposito
         push(device, release, repository)
     assert fault(lab, "phone", "power-on").running
 
-    for _ in range(400):  # it boots by itself: nobody contacts its agent
+    for _ in range(1200):  # it boots by itself: nobody contacts its agent
         try:
             assert ask(device) == RIGHT
             break

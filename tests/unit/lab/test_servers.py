@@ -19,7 +19,7 @@ from edgeship.reporter import Reporter
 PI = Spec("pi", "raspberry-pi-5")
 SERVERS = [pytest.param("sshd", marks=pytest.mark.ssh), "asyncssh"]
 #: Leaves a process behind, in a session of its own, as the agent's supervisor does.
-DAEMON = "import os,time; print(os.getpid(), flush=True); os.fork() and os._exit(0); os.setsid(); time.sleep(600)"
+DAEMON = "import os,time; os.fork() and os._exit(0); os.setsid(); print(os.getpid(), flush=True); time.sleep(600)"
 
 
 @pytest.fixture
