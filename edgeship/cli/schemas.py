@@ -56,6 +56,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
     "bench.report": shapes_bench.BenchRun,
     "status": shapes_device.Status,
     "telemetry.pull": shapes_device.TelemetryPull,
+    "telemetry.prune": shapes_device.TelemetryPrune,
     "telemetry.query": shapes_device.TelemetryQuery,
     "audit.list": shapes_audit.AuditList,
     "audit.verify": shapes_audit.AuditVerify,

@@ -204,6 +204,17 @@ class TelemetryQuery(RootModel[list[Measured]]):
     """What devices measured."""
 
 
+class TelemetryPrune(Record):
+    """What was dropped from the store, or would be."""
+
+    windows: int
+    minutes: int = Field(description="summaries by the minute")
+    gaps: int = Field(description="notes of windows that never arrived")
+    windows_before: float = Field(description="seconds since 1970: windows that ended before")
+    minutes_before: float
+    dry_run: bool
+
+
 class Serving(Record):
     """Where the dashboard is."""
 

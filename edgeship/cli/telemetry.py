@@ -1,4 +1,4 @@
-"""`edgeship telemetry`: pull, query."""
+"""`edgeship telemetry`: pull, query, prune."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeship.cli import choose
-from edgeship.cli.options import device_options, jobs_option, with_output
-from edgeship.cli.output import Output, Table
+from edgeship.cli.options import device_options, dry_run_option, jobs_option, with_output, yes_option
+from edgeship.cli.output import Output, Pairs, Table
 from edgeship.cli.status import connector
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def telemetry() -> None:
-    """Pull and query what devices measured."""
+    """Pull, query and drop what devices measured."""
 
 
 @telemetry.command()
@@ -127,3 +127,38 @@ def _written(column: str, value: float | None) -> object:
     if column.endswith("_seconds") and column.partition("_")[0] in ("p50", "p95", "p99", "compute"):
         return f"{value * 1e3:.3g} ms"
     return value if isinstance(value, int) else f"{value:.4g}"
+
+
+@telemetry.command()
+@click.option("--windows", default="30d", show_default=True, metavar="TIME",
+              help="Drop windows, one a device and interval, that are older (12h, 30d, 8w).")  # fmt: skip
+@click.option("--minutes", default="90d", show_default=True, metavar="TIME",
+              help="Drop summaries by the minute that are older; those by the hour are kept.")  # fmt: skip
+@dry_run_option
+@yes_option
+@with_output
+def prune(out: Output, windows: str, minutes: str, dry_run: bool, yes: bool) -> None:
+    """Drop old telemetry from the store; it grows for ever otherwise.
+
+    Summaries by the hour stay, so query --since still answers for the whole time, in steps of an hour. What was dropped
+    cannot be pulled again. The database's file does not shrink, but the room is used again.
+    """
+    from dataclasses import asdict
+
+    from edgeship.fleet import query as reading
+    from edgeship.fleet import rollup
+
+    with choose.opened() as (_, store):
+        now = store.now()
+        before = {
+            "windows_before": now - reading.duration(windows), "minutes_before": now - reading.duration(minutes),
+        }  # fmt: skip
+        found = rollup.prunable(store, **before)
+        if not dry_run and found != rollup.Pruned(0, 0, 0):
+            asked = f"drop {found.windows:,} windows and {found.minutes:,} summaries by the minute?"
+            out.confirm(asked, yes=yes)
+            found = rollup.prune(store, **before)
+            store.audit("telemetry.prune", "store", asdict(found) | before)
+    done = "would be dropped" if dry_run else "dropped"
+    rows = [("windows", f"{found.windows:,} {done}"), ("by minute", f"{found.minutes:,} {done}")]
+    out.emit("telemetry.prune", asdict(found) | before | {"dry_run": dry_run}, Pairs(rows))

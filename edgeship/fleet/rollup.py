@@ -11,9 +11,10 @@ Rules this module keeps:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, delete, func, insert, select, update
 
 from edgeship.fleet.packing import unpack
 from edgeship.fleet.schema import HOUR, MINUTE, gaps, rollups, spools, windows
@@ -113,20 +114,46 @@ def rebuild(store: FleetStore, device: str) -> int:
     return len(placed)
 
 
-def prune(store: FleetStore, *, windows_before: float, minutes_before: float) -> int:
+@dataclass(frozen=True)
+class Pruned:
+    """How much is dropped, or would be."""
+
+    windows: int
+    minutes: int  # roll-ups by minute
+    gaps: int
+
+
+def prunable(store: FleetStore, *, windows_before: float, minutes_before: float) -> Pruned:
+    """What `prune` would drop."""
+    with store.reading() as connection:
+        counts = [
+            connection.execute(select(func.count()).select_from(table).where(old)).scalar_one()
+            for table, old in _old(windows_before, minutes_before)
+        ]
+    return Pruned(*counts)
+
+
+def prune(store: FleetStore, *, windows_before: float, minutes_before: float) -> Pruned:
     """Drop windows, and roll-ups by minute, that ended before a time (seconds since 1970); hours are kept.
 
+    Windows that were dropped are never taken in again. The room of them is used again; the file does not shrink.
+
     Returns:
-        The number of windows dropped.
+        What was dropped.
     """
     with store.writing() as connection:
         old = windows.c.end < windows_before
         tops = select(windows.c.spool_id, func.max(windows.c.seq)).where(old).group_by(windows.c.spool_id)
         for spool_id, top in connection.execute(tops).all():
             connection.execute(update(spools).where(spools.c.id == spool_id).values(pruned_seq=top))
-        dropped = connection.execute(delete(windows).where(old)).rowcount
-        connection.execute(delete(gaps).where(gaps.c.end < minutes_before))
-        connection.execute(
-            delete(rollups).where(rollups.c.resolution == MINUTE, rollups.c.start < minutes_before - MINUTE)
-        )
-    return int(dropped)
+        counts = [
+            connection.execute(delete(table).where(past)).rowcount
+            for table, past in _old(windows_before, minutes_before)
+        ]
+    return Pruned(*counts)
+
+
+def _old(windows_before: float, minutes_before: float) -> tuple[tuple[Table, ColumnElement[bool]], ...]:
+    """(table, rows that are dropped), in the order of the fields of `Pruned`."""
+    minutes = and_(rollups.c.resolution == MINUTE, rollups.c.start < minutes_before - MINUTE)
+    return (windows, windows.c.end < windows_before), (rollups, minutes), (gaps, gaps.c.end < minutes_before)

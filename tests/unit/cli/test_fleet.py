@@ -273,3 +273,41 @@ def test_serve_opens_a_browser_and_warns_beyond_this_machine(project: Path) -> N
         _, stderr = process.communicate(timeout=20)
         assert "plain HTTP" in stderr
         assert "no browser" in stderr
+
+
+# ── telemetry prune ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_old_windows_are_dropped_and_hours_still_answer(filled: list[Window]) -> None:
+    asked = ("telemetry", "prune", "--windows", "30m", "--minutes", "30m")
+    would = run_json("telemetry.prune", *asked, "--dry-run")
+    assert 25 <= would["windows"] <= 35
+    assert 25 <= would["minutes"] <= 35
+    assert would["dry_run"]
+    before = run_json("telemetry.query", "telemetry", "query", "-l", "name=pi", "--since", "3h", "--step", "1h")
+    assert run_json("telemetry.prune", *asked, "--dry-run")["windows"] >= would["windows"]  # nothing was done
+
+    done = run_json("telemetry.prune", *asked, "--yes")
+    assert not done["dry_run"]
+    assert would["windows"] <= done["windows"] <= would["windows"] + 1
+    assert run_json("telemetry.prune", *asked, "--yes")["windows"] <= 1
+    after = run_json("telemetry.query", "telemetry", "query", "-l", "name=pi", "--since", "3h", "--step", "1h")
+    requests = [sum(row["values"]["requests"] or 0 for row in rows) for rows in (before, after)]
+    assert requests[0] == requests[1] > 0
+    [entry] = [e for e in run_json("audit.list", "audit", "list") if e["action"] == "telemetry.prune"][-1:]
+    assert entry["detail"]["windows"] == done["windows"]
+
+
+def test_nothing_is_dropped_unasked(filled: list[Window]) -> None:
+    kept = run_json("telemetry.prune", "telemetry", "prune", "--windows", "1m", "--dry-run")["windows"]
+    error = run_error("telemetry", "prune", "--windows", "1m", exit_code=2)
+    assert "--yes" in error["hint"]
+    assert run_json("telemetry.prune", "telemetry", "prune", "--windows", "1m", "--dry-run")["windows"] >= kept > 50
+
+
+def test_what_is_young_enough_stays_without_a_question(filled: list[Window]) -> None:
+    assert run_json("telemetry.prune", "telemetry", "prune")["windows"] == 0
+
+
+def test_a_length_of_time_that_is_none_is_refused(project: Path) -> None:
+    assert "not a length of time" in run_error("telemetry", "prune", "--minutes", "long", exit_code=2)["message"]

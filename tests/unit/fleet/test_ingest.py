@@ -181,7 +181,10 @@ def test_what_was_pruned_is_never_taken_in_again(store: FleetStore) -> None:
     batch = [window(n) for n in range(1, 101)]
     ingest(store, "pi", batch, LATER)
     hours = [row for row in rolled(store) if row[0] == 3600]
-    assert rollup.prune(store, windows_before=START + 3000, minutes_before=START + 3000) == 49
+    would = rollup.prunable(store, windows_before=START + 3000, minutes_before=START + 3000)
+    assert rollup.prune(store, windows_before=START + 3000, minutes_before=START + 3000) == would
+    assert (would.windows, would.gaps) == (49, 0)
+    assert rollup.prunable(store, windows_before=START + 3000, minutes_before=START + 3000) == rollup.Pruned(0, 0, 0)
     assert ingest(store, "pi", batch, LATER).stored == 0
     assert [row for row in rolled(store) if row[0] == 3600] == hours
     rollup.prune(store, windows_before=START + 86_400, minutes_before=START + 86_400)
