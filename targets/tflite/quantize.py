@@ -82,7 +82,8 @@ def quantize(
     import numpy as np
     from ai_edge_quantizer import qtyping, quantizer
 
-    work = quantizer.Quantizer(bytearray(shared.apart(data, structure, treatments)))
+    apart = shared.apart(data, structure, treatments)
+    work = quantizer.Quantizer(bytearray(apart))
     names = qtyping.TFLOperationName
     algorithm, config = _config(scheme.precision, scheme)
     work.update_quantization_recipe(".*", names.ALL_SUPPORTED, config, algorithm)
@@ -109,7 +110,8 @@ def quantize(
         seen if work.need_calibration else None, enable_progress_report=False, enable_progress_bar=False
     )
     assert result.quantized_model is not None
-    return versions.told(_one_set_of_outputs(bytes(result.quantized_model), structure))
+    made = versions.told(_one_set_of_outputs(bytes(result.quantized_model), structure))
+    return made if apart is data else shared.once(made)
 
 
 def _one_set_of_outputs(data: bytes, before: Structure) -> bytes:

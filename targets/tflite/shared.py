@@ -1,20 +1,25 @@
-"""Gives operators that are treated differently constants of their own.
+"""Gives operators that are treated differently constants of their own, and stores once what came out alike.
 
 Layers may share a kernel: nine octaves of a spectrogram do. The quantizer copies a constant that is to become different
 things, but cannot put a DEQUANTIZE behind its copy: the copy's name is text there, and bytes are wanted
 (ai-edge-quantizer 0.10). So int8 weights that are computed with in float could not be told of one of the sharers alone.
+
+The int8 weights of both are the same bytes afterwards: tensors of a file may share a buffer.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
 from edgeship.targets.tflite.plan import Treatment
 from edgeship.targets.tflite.prepare import packed
-from edgeship.targets.tflite.reader import Structure
+from edgeship.targets.tflite.reader import Structure, read
 from edgeship.targets.tflite.unpack import unpacked
+
+SMALL = 64  # bytes: less is not worth packing the file anew
 
 
 def apart(data: bytes, structure: Structure, treatments: Sequence[Treatment]) -> bytes:
@@ -49,4 +54,25 @@ def apart(data: bytes, structure: Structure, treatments: Sequence[Treatment]) ->
                 inputs = graph.operators[operator].inputs
                 graph.operators[operator].inputs = [len(graph.tensors) if i == index else i for i in inputs]
             graph.tensors.append(made)
+    return packed(model, len(data))
+
+
+def once(data: bytes) -> bytes:
+    """The file with constants of the same bytes stored once; the same bytes where none are, or small ones alone."""
+    structure = read(data)
+    same: dict[int, int] = {}  # buffer -> an earlier one that holds the same
+    seen: dict[tuple[int, bytes], int] = {}
+    used = {tensor.buffer for graph in structure.subgraphs for tensor in graph.tensors if tensor.constant}
+    for buffer in sorted(used):
+        size, place = structure.buffers[buffer], structure.places[buffer]
+        if size > SMALL:
+            first = seen.setdefault((size, hashlib.sha256(data[place : place + size]).digest()), buffer)
+            if first != buffer:
+                same[buffer] = first
+    if not same:
+        return data
+    model = unpacked(data)
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.buffer = same.get(tensor.buffer, tensor.buffer)
     return packed(model, len(data))

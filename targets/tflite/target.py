@@ -23,7 +23,7 @@ from edgeship.targets.scheme import PRECISIONS, Scheme
 from edgeship.targets.tflite import plain
 
 _INSPECT = "edgeship.targets.tflite.inspect"
-_BY = "ai-edge-quantizer/12"  # raised when what the step makes changes
+_BY = "ai-edge-quantizer/13"  # raised when what the step makes changes
 
 
 class TfliteTarget:

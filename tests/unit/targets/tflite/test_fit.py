@@ -105,6 +105,8 @@ def test_layers_that_share_their_weights_are_treated_one_by_one(
     dense = [o for o in graph.operators if structure.codes[o.code][0] == FULLY_CONNECTED]
     assert [graph.tensors[o.outputs[0]].dtype for o in dense] == computed
     assert any(t.constant and t.dtype == "float32" and t.shape == (12, 12) for t in graph.tensors) == bool(scheme.keep)
+    kernels = {t.buffer for t in graph.tensors if t.constant and t.shape == (12, 12)}
+    assert len(kernels) == 1 + bool(scheme.keep)  # int8 weights of both are stored once, whichever way they are read
     assert noise(path, scheme, data) < 0.001
 
 
