@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgeship.cli.model_convert import source_options
-from edgeship.cli.options import with_output
+from edgeship.cli.options import preparation, preparation_options, with_output
 from edgeship.cli.output import Output, Pairs
 
 
@@ -17,7 +17,7 @@ from edgeship.cli.output import Output, Pairs
               help="tflite or onnx; the model's own where not given, tflite for other sources.")  # fmt: skip
 @click.option("--precision", metavar="NAME", default="int8", show_default=True,
               help="float32, float16, dynamic, int8-weights, int8 or int16x8.")  # fmt: skip
-@click.option("--data", type=click.Path(path_type=Path), default=None, metavar="FILE",
+@click.option("--data", type=click.Path(path_type=Path), default=None, metavar="DATA",
               help="Representative samples: to calibrate with, and to see whether answers are right.")  # fmt: skip
 @click.option("--keep", multiple=True, metavar="NAME", help="A layer that stays in float already. Repeatable.")
 @click.option("--output", type=click.Path(path_type=Path), default=None, metavar="FOLDER",
@@ -27,10 +27,12 @@ from edgeship.cli.output import Output, Pairs
 @click.option("--seconds", type=click.IntRange(10), default=900, show_default=True, metavar="N",
               help="No new trial after so long.")  # fmt: skip
 @source_options
+@preparation_options
 @with_output
 def doctor(
     out: Output, file: Path, format_: str | None, precision: str, data: Path | None, keep: tuple[str, ...],
     output: Path | None, trials: int, seconds: int, signature: str | None, shapes: tuple[str, ...],
+    stated: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Find out why a conversion or quantization fails or answers wrong.
 
@@ -52,11 +54,13 @@ def doctor(
     facts = registry.inspect(file, signature, parse_shapes(shapes))
     name = format_ or (facts.format if facts.format in registry.targets() else "tflite")
     reachable(facts, registry.target(name).name, scheme)
-    samples = None if data is None else dataset.load(data, facts)
+    prepared = preparation(stated)
     with out.reporter() as reporter, conversions() as folder:
+        samples = None if data is None else dataset.load(data, facts, preparation=prepared, reporter=reporter)
         options = [word for shape in shapes for word in ("--shape", shape)]
         options += [] if signature is None else ["--signature", signature]
-        request = Request(facts, name, scheme, samples, data, folder, output, tuple(options))
+        preparing = tuple(word for one in stated for word in ("--prepare", one))
+        request = Request(facts, name, scheme, samples, data, folder, output, tuple(options), preparing)
         found = examine(request, reporter, Limits(trials, float(seconds)))
     out.emit("model.doctor", report.encode(found), Pairs(report.pairs(found)))
     if found.stage != OK:

@@ -100,6 +100,15 @@ def crashing(folder: Path) -> tuple[Path, Arrays]:
     return _write(folder / "crash.onnx", nodes, one | {"w3": _weights(4, 4, 3, 3)}, ["y"]), _samples()
 
 
+def zero_strides(folder: Path) -> tuple[Path, Arrays]:
+    """`still` strides by 0 in the middle of the model: what is made of the whole dies, what ends there is refused."""
+    (front, one), (back, two) = _front(), _back("after")
+    pool = _node("MaxPool", ["r2"], "still", kernel_shape=[3, 3], strides=[0, 0], pads=[1, 1, 1, 1])
+    return _write(
+        folder / "strides.onnx", [*front, pool, _node("Relu", ["still"], "after"), *back], one | two, ["y"]
+    ), _samples()
+
+
 def infinite(folder: Path) -> tuple[Path, Arrays]:
     """`log` takes the logarithm of what a Relu made 0: the float model itself answers with infinity."""
     (front, one), (back, two) = _front(), _back("log")
@@ -138,6 +147,24 @@ def extreme_range(folder: Path) -> tuple[Path, Arrays]:
     return _write(
         folder / "extreme.onnx", nodes, one | two | {"large": np.array(1e4, np.float32), "shrink": shrink}, ["y"]
     ), _samples()
+
+
+def two_regions(folder: Path) -> tuple[Path, Arrays]:
+    """One channel is 3,000 times as loud as the others, twice: after the first time int8 leaves nothing to judge by."""
+    (front, weights), (back, more) = _front(), _back("calm2")
+    nodes, tensor = list(front), "r2"
+    for number in (1, 2):
+        loud = np.ones((1, 4, 1, 1), np.float32)
+        loud[0, number] = 3000
+        weights |= {f"l{number}": loud, f"s{number}": 1 / loud, f"k{number}": _weights(4, 4, 3, 3)}
+        nodes += [
+            _node("Conv", [tensor, f"k{number}"], f"c1{number}", pads=[1, 1, 1, 1]),
+            _node("Relu", [f"c1{number}"], f"r1{number}"),
+            _node("Mul", [f"r1{number}", f"l{number}"], f"loud{number}"),
+            _node("AveragePool", [f"loud{number}"], f"p{number}", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+            _node("Mul", [f"p{number}", f"s{number}"], tensor := f"calm{number}"),
+        ]
+    return _write(folder / "two.onnx", [*nodes, *back], weights | more, ["y"]), _samples()
 
 
 def _head(joined: str) -> tuple[list[Any], Arrays]:

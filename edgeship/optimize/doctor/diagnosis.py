@@ -82,3 +82,4 @@ class Request:
     folder: Path  # of variants: the cache
     output: Path | None  # for files; None: a folder beside where the command runs, and only when it is needed
     options: tuple[str, ...] = ()  # of the source, such as --shape x=1,3,48,192, for the commands that are printed
+    preparing: tuple[str, ...] = ()  # of its data, such as --normalize 0..1, likewise

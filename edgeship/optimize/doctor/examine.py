@@ -39,6 +39,8 @@ from edgeship.optimize.doctor.failure import Failure
 from edgeship.optimize.doctor.shorten import Truncated, copied, truncated
 from edgeship.optimize.doctor.suspects import found_layers, ranked, source_layer
 from edgeship.optimize.doctor.trial import SAMPLES, Bench, Clock, Part, build, mended, save
+from edgeship.optimize.search.candidate import Candidate
+from edgeship.optimize.search.sensitivity import rank
 from edgeship.reporter import Reporter, Step
 from edgeship.targets import answers, child, registry, routes
 from edgeship.targets.base import Variant
@@ -189,7 +191,7 @@ class _Examination:
             file = Path(f"{self.request.facts.path.stem}-fixed.{name}")
             target = file if self.request.output is None else self.request.output / file
             r = self.request
-            text = command(r.facts.path, name, r.scheme, r.data_path, target, r.options)
+            text = self._command(r.facts.path, name, r.scheme, target)
             out.append(Tried(f"{name} instead", self.request.scheme, worked, outcome, text if worked else "", None))
         return tuple(out)
 
@@ -231,6 +233,8 @@ class _Examination:
         found = self._compare(self.float, registry.inspect(variant.path))
         suspects = ranked(found)
         names = self._fewest(suspects)
+        if names is None and (suspects := self._alone() or suspects):
+            names = self._fewest(suspects)
         culprit = self._culprit(self.float.path, found_layers(found), names or tuple(suspects[:1]))
         tried = self._fixes(ANSWERS, names or (), None if culprit is None else culprit.operator)
         fixed = any(one.worked for one in tried)
@@ -253,6 +257,20 @@ class _Examination:
             return worked
 
         return bisect.fewest(suspects, good, most=MAX_KEPT_TRIALS)
+
+    def _alone(self) -> list[str]:
+        """Layers by what the answers lose where each alone is quantized.
+
+        Where one spoils everything after it, what later layers add says nothing of them: this still does.
+        """
+        r = self.request
+        if r.data is None or r.scheme.precision not in ("int8", "int8-weights"):
+            return []
+        try:
+            costs = rank(r.facts, Candidate(r.format, r.scheme), r.data, r.folder, Reporter())
+        except EdgeshipError:
+            return []
+        return [cost.layer.name for cost in costs if cost.layer.name not in r.scheme.keep]
 
     def _culprit(self, path: Path, graph: Graph, names: tuple[str, ...]) -> Culprit | None:
         known = [graph.by_tensor[name] for name in names if name in graph.by_tensor]
@@ -336,7 +354,7 @@ class _Examination:
         start = r.facts.path if repaired is None else repaired
         out = Path(f"{r.facts.path.stem}-fixed.{r.format}")
         target = out if r.output is None else r.output / out
-        text = command(start, r.format, remedy.scheme, r.data_path, target, r.options)
+        text = self._command(start, r.format, remedy.scheme, target)
         return Tried(remedy.rule.name, remedy.scheme, worked, outcome, text if worked else "", repaired)
 
     def _works(self, facts: ModelFacts, scheme: Scheme) -> tuple[bool, str]:
@@ -368,6 +386,11 @@ class _Examination:
         return True, text + ("; with the repaired model in float: the source itself cannot run" if unsure else "")
 
     # ──
+
+    def _command(self, start: Path, format: str, scheme: Scheme, output: Path) -> str:  # noqa: A002 - the domain's word
+        r = self.request
+        preparing = r.preparing if scheme.needs_data else ()  # of data that the command does not read it says nothing
+        return command(start, format, scheme, r.data_path, output, (*preparing, *r.options))
 
     def _output(self) -> Path:
         return self.request.output or Path(f"doctor-{self.request.facts.path.stem}")

@@ -30,8 +30,11 @@ class Failure:
     def same(self, other: Failure, operators: Collection[str] = ()) -> bool:
         """Whether it is the same trouble, in a part of the same model, which has these operators.
 
-        A tool's checker and the engine say the same thing in other words: there, both have to name the same operator.
+        A tool's checker and the engine say the same thing in other words: there, both have to name the same operator. A
+        crash says nothing: a part whose operator the engine refuses by name is what the whole died of.
         """
+        if (self.kind, other.kind) == ("refused", "crash"):
+            return bool(_named(self.message, operators))
         if self.kind != other.kind:
             both = {self.kind, other.kind} <= {"refused", "converter"}
             return both and bool(_named(self.message, operators) & _named(other.message, operators))

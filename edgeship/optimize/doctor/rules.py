@@ -47,7 +47,7 @@ class Rule:
 OPTIONAL: tuple[tuple[str, str, str | None], ...] = (
     ("Conv", "kernel_shape", None), ("ConvTranspose", "kernel_shape", None), ("Conv", "group", "0"),
     ("ConvTranspose", "group", "0"), ("Conv", "dilations", "[0, 0]"), ("MaxPool", "dilations", "[0, 0]"),
-    ("Conv", "strides", "[0, 0]"),
+    ("Conv", "strides", "[0, 0]"), ("MaxPool", "strides", "[0, 0]"), ("AveragePool", "strides", "[0, 0]"),
 )  # fmt: skip
 
 _BOTH, _LATE = (CONVERT, QUANTIZE), (QUANTIZE, ANSWERS)
@@ -64,6 +64,7 @@ RULES: tuple[Rule, ...] = (
     Rule("keep in float what is to blame", _LATE, scheme={"keep": (_CULPRIT,)}),
     Rule("ranges without outliers", (ANSWERS,), scheme={"ranges": "percentile"}, calibrated=True),
     Rule("ranges of the least squared error", (ANSWERS,), scheme={"ranges": "mse"}, calibrated=True),
+    Rule("weights fitted to what their layers read", (ANSWERS,), scheme={"rounding": "fitted"}, calibrated=True),
     Rule("what the output joins as outputs of their own", (ANSWERS,), repair={"repair": "split-output", "layer": None}),
     Rule("one scale a weight", (QUANTIZE,), scheme={"per_channel": False}, calibrated=True),
     Rule("int16 activations", (ANSWERS,), ("tflite",), scheme={"precision": "int16x8"}, calibrated=True),
@@ -76,6 +77,8 @@ RULES: tuple[Rule, ...] = (
 ADVICE = (
     ("refused", r"not a registered function",
      "the operator is no standard one: export the model with standard operators, or replace the layer"),
+    ("refused", r"InferenceError|not equal to kernel channels",
+     "the model breaks the rules of this operator: correct the attribute or the weights, and export it again"),
     ("crash", r"",
      "the engine or converter dies of this part: report it with the saved files, and replace the layer until then"),
     ("memory", r"", "give fewer or smaller samples, or use a machine with more memory"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.simulators import failing_models, inline
+from tests.simulators import failing_models, inline, media, models
 from tests.simulators.commandline import run, run_error, run_json
 
 
@@ -45,3 +45,16 @@ def test_what_makes_no_sense_is_a_usage_error(tmp_path: Path) -> None:
     assert "needs calibration data" in run_error("model", "doctor", name, exit_code=2)["message"]
     assert "unknown precision" in run_error("model", "doctor", name, "--precision", "int9", exit_code=2)["message"]
     assert "no such file" in run_error("model", "doctor", "x.onnx", exit_code=2)["message"]
+
+
+def test_a_folder_of_images_is_prepared_as_stated(tmp_path: Path) -> None:
+    x, labels = models.samples(60)
+    pixels = np.rint(x.reshape(-1, *models.SHAPE[1:3]) * 255).astype(np.uint8)
+    for number, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
+        media.image(tmp_path / "pictures" / str(label) / f"{number}.png", picture)
+    (tmp_path / "pictures" / "labels.txt").write_text("\n".join(map(str, range(10))))
+    models.tiny_tflite(tmp_path / "m.tflite", "float32")
+    command = ("model", "doctor", "m.tflite", "--data", "pictures")
+    assert "how were pixels scaled in training?" in run_error(*command, exit_code=2)["message"]
+    data = run_json("model.doctor", *command, "--normalize", "0..1", "--resize", "none")
+    assert data["stage"] == "ok"

@@ -98,6 +98,36 @@ def test_an_attribute_that_contradicts_the_weights_is_left_out(tmp_path: Path) -
     assert found.saved == ()  # only where no fix works
 
 
+def test_layers_that_spoil_what_comes_after_them_twice_are_all_found(tmp_path: Path) -> None:
+    """After the first of them errors of later layers say nothing; what each alone costs does."""
+    found = diagnosed("two_regions", tmp_path)
+    assert found.stage == ANSWERS
+    assert found.culprit is not None
+    assert sorted(found.culprit.layers) == ["calm1", "calm2", "loud1", "loud2"]
+    assert found.fix is not None
+    assert found.fix.name == "keep in float what is to blame"
+    assert registry.inspect(typed(found.fix.command)).int8_share == 1.0
+
+
+def test_strides_of_0_are_left_out(tmp_path: Path) -> None:
+    found = diagnosed("zero_strides", tmp_path)
+    assert found.culprit is not None
+    assert (found.culprit.operator, found.culprit.layers, found.culprit.parts) == ("MaxPool", ("still",), 1)
+    assert found.fix is not None
+    assert registry.inspect(typed(found.fix.command)).precision == "int8"
+
+
+def test_the_fix_says_how_its_data_is_prepared_where_it_reads_it(tmp_path: Path) -> None:
+    path, arrays = failing_models.extreme_range(tmp_path)
+    facts, said = registry.inspect(path), ("--prepare", "normalize=0..1")
+    place = tmp_path / "pictures"
+    request = Request(facts, "onnx", Scheme("int8"), dataset.Dataset(arrays), place, tmp_path / "c", None, (), said)
+    fix = examine.examine(request, Reporter()).fix
+    assert fix is not None
+    assert f"--data {place}" in fix.command
+    assert "--prepare normalize=0..1" in fix.command
+
+
 def test_a_source_of_open_shapes_is_cut_with_those_of_the_data(tmp_path: Path) -> None:
     import onnx
 

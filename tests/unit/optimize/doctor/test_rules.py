@@ -37,6 +37,19 @@ def test_a_failure_is_the_same_in_a_part_of_the_model() -> None:
     assert not of("part.onnx: run was killed by SIGFPE").same(whole)
 
 
+def test_a_part_that_is_refused_by_name_is_what_the_whole_died_of() -> None:
+    whole = of("m.onnx: onnx.prepare was killed by SIGFPE")
+    part = of("p.onnx: the engine refuses the model: Node (n) Op (MaxPool) strides must only contain positive values")
+    assert part.same(whole, {"MaxPool", "Relu"})
+    assert not part.same(whole, {"Relu"})
+    assert not whole.same(part, {"MaxPool"})
+
+
+def test_what_breaks_the_rules_of_an_operator_is_no_bug_to_report() -> None:
+    axis = of("m.onnx: the engine refuses the model: Op (Softmax) [ShapeInferenceError] 'axis' must be in [-4 , 3]")
+    assert "correct the attribute" in rules.advice(axis)
+
+
 def names(stage: str, scheme: Scheme, layers: tuple[str, ...], operator: str, source: str = "onnx") -> list[str]:
     return [r.rule.name for r in rules.remedies(stage, "onnx", scheme, layers, operator, source=source)]
 
