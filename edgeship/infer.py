@@ -1,7 +1,7 @@
 """Ask a device for answers through its own serving code, over the pinned SSH channel.
 
-The request is what any client of the Open Inference Protocol v2 would post: FP32 tensors in the binary extension; the
-agent quantizes and dequantizes. So what is seen here is what the device's users see.
+The request is what any client of the Open Inference Protocol v2 would post: FP32 tensors, BYTES where text is wanted,
+in the binary extension; the agent quantizes and dequantizes. So what is seen here is what the device's users see.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edgeship.errors import DeviceError, UsageError
 from edgeship.preparation import Preparation
 from edgeship.runtime.errors import ProtocolError
 from edgeship.runtime.manifest import TensorSpec
-from edgeship.runtime.wire import objects, parse_object
+from edgeship.runtime.wire import TEXT, objects, parse_object
 
 Array = NDArray[np.float64]
 
@@ -32,6 +32,7 @@ Array = NDArray[np.float64]
 _DATATYPES = {
     "float32": "FP32", "float16": "FP16", "float64": "FP64", "int8": "INT8", "uint8": "UINT8", "int16": "INT16",
     "uint16": "UINT16", "int32": "INT32", "uint32": "UINT32", "int64": "INT64", "uint64": "UINT64", "bool": "BOOL",
+    TEXT: "BYTES",
 }  # fmt: skip
 _DTYPES = {datatype: dtype for dtype, datatype in _DATATYPES.items()}
 
@@ -116,8 +117,11 @@ def _request(inputs: Sequence[TensorSpec], data: Dataset, index: int) -> tuple[d
     tensors: list[dict[str, Any]] = []
     parts: list[bytes] = []
     for spec in inputs:
-        dtype = "float32" if spec.scale else spec.dtype
-        raw = np.ascontiguousarray(data.inputs[spec.name][index], dtype=np.dtype(dtype).newbyteorder("<")).tobytes()
+        dtype, values = "float32" if spec.scale else spec.dtype, data.inputs[spec.name][index]
+        if dtype == TEXT:
+            raw = b"".join(len(text).to_bytes(4, "little") + text for text in values.reshape(-1).tolist())
+        else:
+            raw = np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<")).tobytes()
         tensors.append(
             {"name": spec.name, "datatype": _DATATYPES[dtype], "shape": list(spec.shape),
              "parameters": {"binary_data_size": len(raw)}}

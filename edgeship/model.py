@@ -30,6 +30,11 @@ MAX_FILES = 4096  # of a SavedModel
 #: What every reader says of weights that are no numbers. Infinity is none of its business: masks are made of it.
 NAN = "{count} of the weights {name!r} are NaN"
 NAN_HINT = "its training diverged, or the file is damaged: take an earlier checkpoint"
+#: What to do where an input is text.
+TEXT_HINT = (
+    "start from the part of the model after its text layer, and look words up in the application; only ONNX models may "
+    "take text"
+)
 
 _ZIP = b"PK\x03\x04"
 _GIVE = "give a .keras, .onnx, .tflite or .pt2 file, or the folder of a SavedModel"

@@ -17,7 +17,10 @@ FORMATS = {"tflite": "libLiteRt.so", "onnx": "libonnxruntime.so"}
 
 
 class Model(Protocol):
-    """A loaded model. Inputs and outputs are raw little-endian bytes in the model's own dtype, C order."""
+    """A loaded model. Inputs and outputs are raw little-endian bytes in the model's own dtype, C order.
+
+    Text ("string") is an input alone: `wire.TEXT_BYTES` bytes an element, UTF-8 with zeros behind it.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

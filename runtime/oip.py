@@ -1,8 +1,9 @@
 """The Open Inference Protocol v2 over HTTP, with its binary tensor extension: bytes to tensors and back, no I/O.
 
-A quantized model takes its own dtype, or FP32 that is quantized here; whoever sends FP32 gets FP32 back. Whatever is
-wrong with a request is an OipError with a status of 4xx. Tensors are checked against what the model takes before memory
-is spent on them: JSON may be 64 KiB and 64 bytes an element.
+A quantized model takes its own dtype, or FP32 that is quantized here; whoever sends FP32 gets FP32 back. Text is BYTES:
+strings in JSON, or each element behind its length (4 bytes, little-endian) in the binary extension. Whatever is wrong
+with a request is an OipError with a status of 4xx. Tensors are checked against what the model takes before memory is
+spent on them: JSON may be 64 KiB and 64 bytes an element, 6 KiB an element of text.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import Any
 from edgeship.runtime import __version__
 from edgeship.runtime.errors import AgentError
 from edgeship.runtime.manifest import TensorSpec
-from edgeship.runtime.tensors import Quantizer, dequantize, is_quantized, numbers, pack
-from edgeship.runtime.wire import DTYPES
+from edgeship.runtime.tensors import Quantizer, dequantize, is_quantized, numbers, pack, pack_texts
+from edgeship.runtime.wire import DTYPES, TEXT, TEXT_BYTES
 
 JSON_TYPE, BINARY_TYPE = "application/json", "application/octet-stream"
 JSON_LENGTH = "inference-header-content-length"
@@ -26,11 +27,13 @@ JSON_LENGTH = "inference-header-content-length"
 _DATATYPES = {
     "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64", "int8": "INT8",
     "int16": "INT16", "int32": "INT32", "int64": "INT64", "float16": "FP16", "float32": "FP32", "float64": "FP64",
+    TEXT: "BYTES",
 }  # fmt: skip
 _DTYPES = {datatype: dtype for dtype, datatype in _DATATYPES.items()}
 _PLATFORMS = {"tflite": "litert_tflite", "onnx": "onnxruntime_onnx"}
 
-_JSON_ROOM, _JSON_ELEMENT = 64 << 10, 64  # bytes
+_JSON_ROOM, _JSON_ELEMENT, _JSON_TEXT = 64 << 10, 64, 6 * TEXT_BYTES  # bytes; a character as \u0041 takes six
+_LENGTH = struct.Struct("<I")  # before each text in the binary extension
 _NESTING = 16
 
 _ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -66,11 +69,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Given:
-    """One input as the client sends it: `data` where it was in the JSON, else it follows the JSON."""
+    """One input as the client sends it: `data` where it was in the JSON, else `size` bytes that follow the JSON."""
 
     index: int
     dtype: str
     data: bytes | None
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -177,17 +181,20 @@ class Endpoint:
             spec = self.inputs[given.index]
             raw: bytes | memoryview | None = given.data
             if raw is None:
-                size = spec.count * DTYPES[given.dtype][0]
-                raw, at = view[at : at + size], at + size
-                if len(raw) < size:
-                    raise OipError(f"input {spec.name!r} takes {size} bytes, {len(raw)} are left in the body")
+                raw, at = view[at : at + given.size], at + given.size
+                if len(raw) < given.size:
+                    raise OipError(f"input {spec.name!r} takes {given.size} bytes, {len(raw)} are left in the body")
+                if given.dtype == TEXT:
+                    raw = _texts(raw, spec)
             tensors[given.index] = raw if given.dtype == spec.dtype else self._quantize(given.index, raw)
         if at != len(body):
             raise OipError(f"{len(body) - at} bytes are left behind the last input")
         return inference, tensors
 
     def _plan(self, raw: bytes) -> Inference:
-        room = _JSON_ROOM + _JSON_ELEMENT * sum(spec.count for spec in self.inputs)
+        room = _JSON_ROOM + sum(
+            spec.count * (_JSON_TEXT if spec.dtype == TEXT else _JSON_ELEMENT) for spec in self.inputs
+        )
         if len(raw) > room:
             raise OipError(f"JSON of {len(raw)} bytes is over this model's limit of {room}", 413)
         request = _parse(raw)
@@ -216,8 +223,9 @@ class Endpoint:
         if len(self.inputs) != 1:
             raise OipError(f"a body without JSON is for models of one input; {self.name!r} has {len(self.inputs)}")
         spec = self.inputs[0]
-        real = 0 in self._quantizers and size == 4 * spec.count
-        return self._inference(None, (Given(0, "float32" if real else spec.dtype, None),), [], binary=True)
+        dtype = "float32" if 0 in self._quantizers and size == 4 * spec.count else spec.dtype
+        taken = size if dtype == TEXT else spec.count * DTYPES[dtype][0]
+        return self._inference(None, (Given(0, dtype, None, taken),), [], binary=True)
 
     def _given(self, tensor: dict[str, Any]) -> Given:
         index = _index(self.inputs, tensor, "input")
@@ -234,10 +242,14 @@ class Endpoint:
             return Given(index, dtype, _from_json(tensor.get("data"), dtype, spec.count, what))
         if "data" in tensor:
             raise OipError(f"{what} has both 'data' and 'binary_data_size'")
-        size, wanted = parameters["binary_data_size"], spec.count * DTYPES[dtype][0]
-        if size != wanted or isinstance(size, bool):
+        size, most = parameters["binary_data_size"], spec.count * DTYPES[dtype][0]
+        least = most
+        if dtype == TEXT:
+            least, most = spec.count * _LENGTH.size, most + spec.count * _LENGTH.size
+        if not isinstance(size, int) or isinstance(size, bool) or not least <= size <= most:
+            wanted = str(most) if least == most else f"{least} to {most}"
             raise OipError(f"{what} takes {wanted} bytes, binary_data_size is {size!r:.40}")
-        return Given(index, dtype, None)
+        return Given(index, dtype, None, size)
 
     def _inference(
         self, ident: str | None, given: tuple[Given, ...], asked: list[dict[str, Any]], *, binary: bool
@@ -384,9 +396,14 @@ def _from_json(data: Any, dtype: str, count: int, what: str) -> bytes:
         for _ in range(_NESTING):
             if not data or not isinstance(data[0], list):
                 break
+            if any(isinstance(item, str) for item in data):
+                raise OipError(f"{what} holds texts beside lists")
             data = list(itertools.chain.from_iterable(data))
         if len(data) != count:
             raise OipError(f"{what} takes {count} elements, {len(data)} came")
+        if dtype == TEXT:
+            whole = [element.encode("utf-8", "surrogatepass") for element in data if isinstance(element, str)]
+            return _packed(whole, count, what)
         if dtype == "bool" and not set(data) <= {False, True}:
             raise OipError(f"{what} takes true and false")
         raw = pack(data, dtype)
@@ -395,3 +412,30 @@ def _from_json(data: Any, dtype: str, count: int, what: str) -> bytes:
     except (TypeError, struct.error, OverflowError) as error:
         raise OipError(f"{what}: an element is not a number in the range of {dtype}: {error}") from error
     return raw
+
+
+def _texts(raw: bytes | memoryview, spec: TensorSpec) -> bytes:
+    """A tensor of text out of the binary extension."""
+    what, data, at = f"input {spec.name!r}", bytes(raw), 0
+    elements: list[bytes] = []
+    while at < len(data) and len(elements) < spec.count:
+        if at + _LENGTH.size > len(data):
+            raise OipError(f"{what} ends within the length of element {len(elements)}")
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        if at + length > len(data):
+            raise OipError(f"{what}: element {len(elements)} has {length} bytes, {len(data) - at} are left of it")
+        elements.append(data[at : at + length])
+        at += length
+    if at != len(data):
+        raise OipError(f"{what} takes {spec.count} elements, {len(data) - at} bytes are left behind them")
+    return _packed(elements, spec.count, what)
+
+
+def _packed(elements: list[bytes], count: int, what: str) -> bytes:
+    if len(elements) != count:
+        raise OipError(f"{what} takes {count} texts, {len(elements)} came")
+    try:
+        return pack_texts(elements)
+    except ValueError as error:
+        raise OipError(f"{what}: {error}") from error

@@ -21,6 +21,8 @@ from typing import Any
 from edgeship.runtime.engine import copy_inputs, fixed_shape
 from edgeship.runtime.errors import EngineError
 from edgeship.runtime.manifest import TensorSpec
+from edgeship.runtime.tensors import texts
+from edgeship.runtime.wire import TEXT
 
 _PTR, _SIZE, _INT, _TEXT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_char_p
 
@@ -35,7 +37,7 @@ _ARENA, _DEFAULT_MEMORY = 0, 0  # OrtDeviceAllocator, OrtMemTypeDefault
 #: ONNXTensorElementDataType -> dtype
 _DTYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",
-    11: "float64", 12: "uint32", 13: "uint64",
+    8: TEXT, 11: "float64", 12: "uint32", 13: "uint64",
 }  # fmt: skip
 
 #: Function -> its index in the table, and its argument types. Release… return nothing, the others an OrtStatus.
@@ -53,7 +55,9 @@ _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
     "SessionGetOutputTypeInfo": (34, (_PTR, _SIZE, _PTR)),
     "SessionGetInputName": (36, (_PTR, _SIZE, _PTR, _PTR)),
     "SessionGetOutputName": (37, (_PTR, _SIZE, _PTR, _PTR)),
+    "CreateTensorAsOrtValue": (48, (_PTR, _PTR, _SIZE, _INT, _PTR)),
     "CreateTensorWithDataAsOrtValue": (49, (_PTR, _PTR, _SIZE, _PTR, _SIZE, _INT, _PTR)),
+    "FillStringTensor": (52, (_PTR, _PTR, _SIZE)),
     "CastTypeInfoToTensorInfo": (55, (_PTR, _PTR)),
     "GetTensorElementType": (60, (_PTR, _PTR)),
     "GetDimensionsCount": (61, (_PTR, _PTR)),
@@ -179,6 +183,7 @@ class OnnxModel:
         memory = self._hold("ReleaseMemoryInfo", lib.get(_PTR, "CreateCpuMemoryInfo", _ARENA, _DEFAULT_MEMORY))
         self._scales = self._quantized(allocator)
         self._views: dict[str, list[memoryview]] = {"Input": [], "Output": []}
+        self._texts: list[tuple[Any, memoryview]] = []  # values that hold copies of text, and where the text is
         arguments: dict[str, tuple[Any, Any]] = {}
         for side, views in self._views.items():
             specs, handles = [], []
@@ -188,9 +193,13 @@ class OnnxModel:
                 views.append(memoryview(pages))
                 address = ctypes.addressof(ctypes.c_char.from_buffer(pages))
                 dims = (ctypes.c_int64 * len(spec.shape))(*spec.shape)
-                value = lib.get(
-                    _PTR, "CreateTensorWithDataAsOrtValue", memory, address, spec.nbytes, dims, len(dims), element
-                )
+                if spec.dtype == TEXT:
+                    value = lib.get(_PTR, "CreateTensorAsOrtValue", allocator, dims, len(dims), element)
+                    self._texts.append((value, views[-1]))
+                else:
+                    value = lib.get(
+                        _PTR, "CreateTensorWithDataAsOrtValue", memory, address, spec.nbytes, dims, len(dims), element
+                    )
                 handles.append(self._hold("ReleaseValue", value))
                 specs.append(spec)
             setattr(self, f"{side.lower()}s", tuple(specs))
@@ -231,6 +240,8 @@ class OnnxModel:
             if not tensor:
                 raise EngineError(f"{side.lower()} {name!r} is a sequence or a map, not a tensor")
             element = lib.get(_INT, "GetTensorElementType", tensor)
+            if side == "Output" and _DTYPES.get(element) == TEXT:
+                raise EngineError(f"output {name!r} is text; only inputs may be: leave it out of the model")
             if element not in _DTYPES:
                 raise EngineError(f"tensor {name!r} has element type {element}, which is not a plain number")
             rank = lib.get(_SIZE, "GetDimensionsCount", tensor)
@@ -242,6 +253,9 @@ class OnnxModel:
             lib.functions["ReleaseTypeInfo"](kind)
 
     def _run(self) -> None:
+        for value, view in self._texts:
+            cells = texts(view)
+            self._library.call("FillStringTensor", value, (_TEXT * len(cells))(*cells), len(cells))
         status = self._library.functions["Run"](*self._arguments)
         if status:
             self._library.fail("Run", status)

@@ -1,4 +1,4 @@
-"""Numbers in and out of raw tensors with the standard library: float32 ↔ quantized, the winning class.
+"""Numbers and text in and out of raw tensors with the standard library: float32 ↔ quantized, the winning class.
 
 Quantizing follows QuantizeLinear of ONNX and numpy: the quotient x / scale in float32, rounded half to even, plus the
 zero point, clamped to the dtype. Dequantizing is scale × (q − zero_point) in float32. A Python float is a double, and a
@@ -13,7 +13,7 @@ import struct
 from collections.abc import Sequence
 
 from edgeship.runtime.manifest import TensorSpec
-from edgeship.runtime.wire import DTYPES
+from edgeship.runtime.wire import DTYPES, TEXT_BYTES
 
 _MEMO = 4096  # distinct values of an input that are remembered; an image of 8 bits per channel has at most 768
 
@@ -34,6 +34,27 @@ def pack(values: Sequence[float], dtype: str) -> bytes:
         struct.error, OverflowError: a value is no number, or out of the dtype's range.
     """
     return struct.pack(f"<{len(values)}{DTYPES[dtype][1]}", *values)
+
+
+def texts(raw: bytes | memoryview) -> list[bytes]:
+    """The elements of a raw tensor of text, UTF-8, each up to its first zero."""
+    data = bytes(raw)
+    return [data[at : at + TEXT_BYTES].partition(b"\0")[0] for at in range(0, len(data), TEXT_BYTES)]
+
+
+def pack_texts(elements: Sequence[bytes]) -> bytes:
+    """Elements to a raw tensor of text.
+
+    Raises:
+        ValueError: an element is longer than `TEXT_BYTES`, is no UTF-8, or holds a zero, behind which all is lost.
+    """
+    for element in elements:
+        if len(element) > TEXT_BYTES:
+            raise ValueError(f"a text of {len(element)} bytes is over the limit of {TEXT_BYTES}")
+        if b"\0" in element:
+            raise ValueError("a text holds a zero byte")
+        element.decode()
+    return b"".join(element.ljust(TEXT_BYTES, b"\0") for element in elements)
 
 
 def is_quantized(spec: TensorSpec) -> bool:

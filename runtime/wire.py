@@ -36,11 +36,15 @@ MAX_DEPTH = 32  # nesting of JSON
 KIND_JSON, KIND_DATA, KIND_END = b"J", b"D", b"E"
 HEADER = struct.Struct(">cI")
 
+TEXT = "string"  # the dtype of an element that is text
+TEXT_BYTES = 1024  # of such an element: UTF-8, zeros behind it, so that tensors of text have a fixed size too
+
 #: dtype name -> (bytes per element, struct/array/memoryview code); float16 is "e".
 DTYPES: dict[str, tuple[int, str]] = {
     "float32": (4, "f"), "float16": (2, "e"), "float64": (8, "d"),
     "int8": (1, "b"), "uint8": (1, "B"), "int16": (2, "h"), "uint16": (2, "H"),
     "int32": (4, "i"), "uint32": (4, "I"), "int64": (8, "q"), "uint64": (8, "Q"), "bool": (1, "?"),
+    TEXT: (TEXT_BYTES, f"{TEXT_BYTES}s"),
 }  # fmt: skip
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edgeship import wording
 from edgeship.dataset import Dataset
+from edgeship.dataset.samples import dtype_of
 from edgeship.errors import ConversionError, MissingExtra, ReleaseError, UsageError
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
@@ -289,7 +290,7 @@ def quantize_input(values: NDArray[Any], spec: TensorSpec) -> bytes:
     """
     if values.size != spec.count:
         raise ValueError(f"input {spec.name!r} takes {spec.count} elements, got {values.size}")
-    dtype = np.dtype(spec.dtype).newbyteorder("<")
+    dtype = dtype_of(spec).newbyteorder("<")
     if not spec.scale:
         return np.ascontiguousarray(values, dtype=dtype).tobytes()
     limits = np.iinfo(spec.dtype)

@@ -20,6 +20,7 @@ from edgeship.dataset import Dataset
 from edgeship.errors import UsageError
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
+from edgeship.runtime.wire import TEXT
 from edgeship.targets import answers as engine
 from edgeship.targets import shapes
 from edgeship.targets.base import Variant
@@ -122,6 +123,12 @@ def route(source_format: str, format: str) -> Route:  # noqa: A002
         found = ROUTES.get((source_format, format))
         raise UsageError(reason, hint=found.remedy() if found is not None else None)
     return ROUTES[source_format, format]
+
+
+def text_refused(source: ModelFacts, format: str) -> str | None:  # noqa: A002
+    """None where inputs of text, if there are any, can be served in a format, else why not."""
+    texts = [spec.name for spec in source.inputs if spec.dtype == TEXT]
+    return f"input {texts[0]!r} is text, which only ONNX models may take" if texts and format != "onnx" else None
 
 
 def remedy(source_format: str, formats: Sequence[str]) -> str | None:

@@ -23,6 +23,7 @@ from edgeship.dataset.drawing import Bound, recorded
 from edgeship.dataset.samples import Array, Dataset
 from edgeship.errors import InputError
 from edgeship.runtime.manifest import TensorSpec
+from edgeship.runtime.wire import TEXT
 
 MAX_BYTES = 8 << 30  # of all arrays of one file, uncompressed
 MAX_ARRAYS = 64
@@ -184,7 +185,7 @@ class Head:
             if dtype.hasobject:
                 raise InputError(
                     f"{path}: array {name!r} holds Python objects, which are never unpickled",
-                    hint="save numbers: numpy.asarray(…, dtype='float32')",
+                    hint=f"save it as numpy.asarray(…, dtype={'str' if spec and spec.dtype == TEXT else 'float32'!r})",
                 )
             expected = math.prod(shape) * dtype.itemsize
             if expected != size - file.tell():
@@ -192,7 +193,7 @@ class Head:
         except _DAMAGED as error:
             raise _damaged(path, name, error) from error
         if spec is not None:  # before the bytes are unpacked, which may be thousands of times what the file has
-            values.check_numbers(_of(str(path), name), dtype)
+            values.check_dtype(_of(str(path), name), dtype, spec)
             values.check_shape(_of(str(path), name), shape, spec)
         return cls(path, name, shape, fortran, dtype, file.tell())
 

@@ -16,12 +16,13 @@ from edgeship.dataset import archive, function, listing, table, values
 from edgeship.dataset.decode import LIMITS, SAMPLES
 from edgeship.dataset.drawing import KEPT, Bound, recorded
 from edgeship.dataset.listing import Known, Listing
-from edgeship.dataset.samples import Array, Dataset
+from edgeship.dataset.samples import Array, Dataset, dtype_of
 from edgeship.errors import InputError, MissingExtra, UsageError
 from edgeship.model import ModelFacts
 from edgeship.preparation import Preparation
 from edgeship.reporter import Reporter, Step
 from edgeship.runtime.manifest import TensorSpec
+from edgeship.runtime.wire import TEXT
 
 LARGE = 100_000_000  # bytes of a file that takes so long to read that it is said
 
@@ -120,7 +121,7 @@ def _read(
     found = table.columns(path)
     if found.file is not None:
         return _of_files(path, table.files(path, found, known), specs, preparation, reporter, bound)
-    return _told(path, lambda: table.numbers(path, found, specs, known), heard)
+    return _told(path, lambda: table.samples(path, found, specs, known), heard)
 
 
 def _told(path: Path, make: Callable[[], Dataset], reporter: Reporter) -> Dataset:
@@ -141,6 +142,11 @@ def _of_files(
             f"{named}: files are samples of one input, the model has {len(specs)}: "
             f"{', '.join(spec.name for spec in specs)}",
             hint="an .npz with an array for each input",
+        )
+    if specs[0].dtype == TEXT:
+        raise UsageError(
+            f"{named}: the input {specs[0].name!r} takes text, files are {files.kind}",
+            hint="an .npz with an array of texts, or a table with a column",
         )
     if preparation.samples is not None:
         files = files.drawn(preparation.samples)
@@ -198,6 +204,6 @@ def _watched(path: Path, size: int, total: int, step: Step, reporter: Reporter) 
 
 
 def _samples(path: Path, spec: TensorSpec) -> Array:
-    dtype = np.dtype("<f4") if spec.scale or spec.dtype.startswith("float") else np.dtype(spec.dtype)
+    dtype = np.dtype("<f4") if spec.scale or spec.dtype.startswith("float") else dtype_of(spec)
     made = np.fromfile(path, dtype.newbyteorder("<")).reshape(-1, *spec.shape)
     return made.astype(dtype.newbyteorder("="), copy=False)

@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeship.runtime.manifest import TensorSpec
+from edgeship.runtime.wire import TEXT, TEXT_BYTES
+
 Array = NDArray[Any]
+
+
+def dtype_of(spec: TensorSpec) -> np.dtype[Any]:
+    """How numpy calls the dtype of an input or output; text is bytes of a fixed length."""
+    return np.dtype(f"S{TEXT_BYTES}" if spec.dtype == TEXT else spec.dtype)
 
 
 @dataclass(frozen=True)
@@ -20,7 +28,7 @@ class Dataset:
 
     Attributes:
         inputs: input name -> array [n, *shape], shape as the model declares it, batch axis included. float32 for float
-            and quantized inputs (real values, not quantized), the input's own integer dtype otherwise.
+            and quantized inputs (real values, not quantized), the input's own dtype otherwise (`dtype_of`).
         labels: class of each sample, int32 [n], or None.
         targets: what a regression or an embedding should answer, float32 [n, …], or None.
         slices: name of a part of the data that is judged alone -> bool [n].

@@ -90,9 +90,11 @@ def _ratio(name: str, calibration: Dataset, evaluation: Dataset) -> float:
 
 
 def _signs_differ(name: str, calibration: Dataset, evaluation: Dataset) -> bool:
-    """Whether negative values are common in one and rare in the other."""
+    """Whether negative values of a float input are common in one and rare in the other."""
+    if calibration.inputs[name].dtype.kind != "f":
+        return False
     one, other = (bool((_some(data.inputs[name]) < 0).mean() > 0.05) for data in (calibration, evaluation))
-    return one != other and calibration.inputs[name].dtype.kind == "f"
+    return one != other
 
 
 def _alone(role: str, data: Dataset) -> list[str]:

@@ -25,6 +25,7 @@ from edgeship.dataset.listing import KINDS, MAX_FILES, Known, Listing, kind_of, 
 from edgeship.dataset.samples import Array, Dataset
 from edgeship.errors import InputError
 from edgeship.runtime.manifest import TensorSpec
+from edgeship.runtime.wire import TEXT
 
 MAX_BYTES = 512 << 20  # of a table
 MAX_COLUMNS = 1 << 20
@@ -97,8 +98,8 @@ def files(path: Path, found: Columns, known: Known) -> Listing:
     )  # fmt: skip
 
 
-def numbers(path: Path, found: Columns, specs: Sequence[TensorSpec], known: Known) -> Dataset:
-    """The samples whose values are the columns.
+def samples(path: Path, found: Columns, specs: Sequence[TensorSpec], known: Known) -> Dataset:
+    """The samples whose values are the columns: numbers, and text for inputs that take it.
 
     One input takes all columns in the order of the table, or `NAME.0`, `NAME.1`, … of the flat input. Several inputs
     take the columns of their names.
@@ -108,18 +109,25 @@ def numbers(path: Path, found: Columns, specs: Sequence[TensorSpec], known: Know
         UsageError: the order of the classes is not clear.
     """
     places = _places(path, found, specs)
-    dropped = set(found.values)
+    text = {spec.name: places.pop(spec.name) for spec in specs if spec.dtype == TEXT}
+    columns = sorted({index for indices in places.values() for index in indices})
+    dropped = set(columns)
     flat = array.array("d")
-    rest: list[tuple[int, list[str]]] = []  # rows with the text of values taken out
+    rest: list[tuple[int, list[str]]] = []  # rows with the numbers taken out
     for line, row in _lines(path, found):
-        flat.extend(_number_at(path, line, found, row, index) for index in found.values)
+        flat.extend(_number_at(path, line, found, row, index) for index in columns)
         rest.append((line, ["" if index in dropped else text for index, text in enumerate(row)]))
     if not rest:
         raise InputError(f"{path}: no samples in it", hint="one row a sample under the header")
-    table = np.frombuffer(flat, np.float64).reshape(len(rest), len(found.values))
-    arrays: dict[str, Array] = {
-        spec.name: table[:, places[spec.name]].reshape(-1, *spec.shape) for spec in specs
-    }  # fmt: skip
+    table = np.frombuffer(flat, np.float64).reshape(len(rest), len(columns))
+    at = {index: place for place, index in enumerate(columns)}
+    arrays: dict[str, Array] = {}
+    for spec in specs:
+        if spec.name in text:
+            rows = [[row[index] for index in text[spec.name]] for _, row in rest]
+            arrays[spec.name] = np.array(rows, np.str_).reshape(-1, *spec.shape)
+        else:
+            arrays[spec.name] = table[:, [at[index] for index in places[spec.name]]].reshape(-1, *spec.shape)
     labels, classes = _labels(path, found, rest, known)
     if labels is not None:
         arrays[archive.LABELS] = np.asarray(labels, np.int64)
@@ -260,9 +268,9 @@ def _slice(texts: list[str]) -> NDArray[np.bool_] | NDArray[np.str_]:
 
 
 def _places(path: Path, found: Columns, specs: Sequence[TensorSpec]) -> dict[str, list[int]]:
-    """Input name -> for each of its flat values, which of `found.values` holds it."""
+    """Input name -> for each of its flat values, which column of the table holds it."""
     names = [found.header[index] for index in found.values]
-    at = {name: index for index, name in enumerate(names)}
+    at = dict(zip(names, found.values, strict=True))
     out: dict[str, list[int]] = {}
     for spec in specs:
         wanted = [f"{spec.name}.{index}" for index in range(spec.count)]
@@ -271,7 +279,7 @@ def _places(path: Path, found: Columns, specs: Sequence[TensorSpec]) -> dict[str
         elif spec.count == 1 and spec.name in at:
             out[spec.name] = [at[spec.name]]
         elif len(specs) == 1:
-            out[spec.name] = list(range(len(names)))
+            out[spec.name] = list(found.values)
             if len(names) != spec.count:
                 raise InputError(
                     f"{path}: {wording.counted(len(names), 'column')} of values, the input {spec.name!r} "

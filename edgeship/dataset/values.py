@@ -12,37 +12,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeship.dataset.samples import Array
+from edgeship.dataset.samples import Array, dtype_of
 from edgeship.errors import InputError
 from edgeship.runtime.manifest import TensorSpec
+from edgeship.runtime.wire import TEXT, TEXT_BYTES
 
 #: Parts of the data that one column may make; more is most likely a column of identifiers.
 MAX_SLICES = 64
 
+_AS_TEXT = "save texts as numpy.asarray(…, dtype=str)"
 _PREPARE = "prepare the samples as in training: the model's input, one sample a row"
 
 
 def conform(where: str, array: Array, spec: TensorSpec) -> Array:
-    """`array` as [n, *spec.shape] in the kind of number that the input takes.
+    """`array` as [n, *spec.shape] in the kind of number that the input takes, or as text.
 
     Args:
         where: for errors.
-        array: [n, *shape] or [n, *shape without a leading batch axis of 1], any real numbers.
+        array: [n, *shape] or [n, *shape without a leading batch axis of 1], any real numbers, or texts.
         spec: the input.
 
     Raises:
-        InputError: text, another shape, fractions for an integer input, out of range, NaN or infinite.
+        InputError: text for numbers or numbers for text, another shape, fractions for an integer input, out of range,
+            NaN or infinite, a text that is too long.
     """
-    check_numbers(where, array.dtype)
+    check_dtype(where, array.dtype, spec)
     check_shape(where, array.shape, spec)
+    if spec.dtype == TEXT:
+        return _texts(where, array.reshape(len(array), *spec.shape))
     if array.dtype.kind == "f":
         _finite(where, array)
     array = array.reshape(len(array), *spec.shape)
-    if spec.scale and array.dtype == np.dtype(spec.dtype):  # given in the model's own integers: back to real values
+    if spec.scale and array.dtype == dtype_of(spec):  # given in the model's own integers: back to real values
         return ((array.astype(np.float64) - spec.zero_point) * spec.scale).astype(np.float32)
     if spec.scale or spec.dtype.startswith("float"):
         return _float32(where, array)
-    target = np.dtype(spec.dtype)
+    target = dtype_of(spec)
     if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
         raise InputError(f"{where}: the input takes {spec.dtype}, got {array.dtype} with fractions", hint=_PREPARE)
     low, high = (0, 1) if target.kind == "b" else (np.iinfo(target).min, np.iinfo(target).max)
@@ -51,13 +56,33 @@ def conform(where: str, array: Array, spec: TensorSpec) -> Array:
     return array.astype(target)
 
 
+def check_dtype(where: str, dtype: np.dtype[Any], spec: TensorSpec) -> None:
+    """Raise InputError unless values of this type are what the input takes: real numbers, or text."""
+    if spec.dtype != TEXT:
+        check_numbers(where, dtype)
+    elif dtype.kind not in "SU":
+        raise InputError(f"{where} is of type {dtype}, the input {spec.name!r} takes text", hint=_AS_TEXT)
+
+
+def _texts(where: str, array: Array) -> Array:
+    """UTF-8 of a fixed length. Raises InputError for what is longer, and for a zero, behind which all would be lost."""
+    encoded = array if array.dtype.kind == "S" else np.char.encode(array, "utf-8")
+    lengths = np.char.str_len(encoded.reshape(-1))
+    longest = int(lengths.max(initial=0))
+    if longest > TEXT_BYTES:
+        raise InputError(f"{where}: a text of {longest} bytes is over the limit of {TEXT_BYTES}", hint="cut it")
+    out = encoded.astype(f"S{TEXT_BYTES}")
+    if np.count_nonzero(out.reshape(-1).view(np.uint8)) != int(lengths.sum()):
+        raise InputError(f"{where}: a text holds a zero byte", hint="cut it there")
+    return out
+
+
 def check_numbers(where: str, dtype: np.dtype[Any]) -> None:
     """Raise InputError unless values of this type are real numbers."""
     if dtype.kind in "SU":
         raise InputError(
             f"{where} holds text, numbers are wanted",
-            hint="a device is asked with numbers: turn the text into tokens before, and start from the part of the "
-            "model after its text layer",
+            hint="turn the text into the numbers that this input takes, as in training",
         )
     if dtype.kind not in "fiub":
         raise InputError(f"{where} is of type {dtype}, numbers are wanted", hint=_PREPARE)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from edgeship import wording
 from edgeship.dataset import Dataset
+from edgeship.dataset.samples import dtype_of
 from edgeship.errors import GateError
 from edgeship.model import ModelFacts
 from edgeship.optimize import carried
@@ -175,7 +176,7 @@ def noise(inputs: Sequence[TensorSpec], count: int) -> Dataset:
     arrays = {
         spec.name: rng.uniform(-1, 1, (count, *spec.shape)).astype(np.float32)
         if spec.scale or spec.dtype.startswith("float")
-        else rng.integers(0, 2, (count, *spec.shape)).astype(spec.dtype)
+        else rng.integers(0, 2, (count, *spec.shape)).astype(dtype_of(spec))
         for spec in inputs
     }
     return Dataset(arrays)

@@ -79,7 +79,9 @@ def choose(
             refused.append((name, f"{runtime} is no library that a release can carry"))
             continue
         for one in wished:
-            reason = targets[name].reachable(source.format, one) if name in targets else "no such target"
+            reason = routes.text_refused(source, name) or (
+                targets[name].reachable(source.format, one) if name in targets else "no such target"
+            )
             if reason is not None:
                 refused.append((f"{name} {one}", reason))
                 continue

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.errors import InputError
-from edgeship.model import NAN, NAN_HINT
+from edgeship.model import NAN, NAN_HINT, TEXT_HINT
 from edgeship.runtime.manifest import TensorSpec
-from edgeship.runtime.wire import DTYPES
+from edgeship.runtime.wire import DTYPES, TEXT
 from edgeship.targets.shapes import Shapes, check_names, fitted, open_hint
 
 MAX_CONFIG = 64 << 20  # bytes of config.json
@@ -164,6 +164,8 @@ def _spec(name: str, shape: object, dtype: object) -> TensorSpec | None:
             f"input {name!r} leaves more than the batch open: {shape}",
             hint=open_hint(name, [d if isinstance(d, int) else 0 for d in shape]),
         )
+    if dtype == TEXT:
+        raise InputError(f"input {name!r} is text, which this format cannot be served with", hint=TEXT_HINT)
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise InputError(
             f"input {name!r} is of type {dtype!r}, which an agent cannot serve",

@@ -203,9 +203,20 @@ def ending_at(model: Any, names: Sequence[str]) -> Any:
 def _runs(session: Any, samples: Samples) -> Iterator[Any]:
     """The outputs of a session for each sample, as OrtValues: each becomes an array only while it is looked at."""
     names = [value.name for value in session.get_outputs()]
-    wanted = [value.name for value in session.get_inputs()]
+    inputs = session.get_inputs()
+    wanted = [value.name for value in inputs]
+    text = any(value.type == "tensor(string)" for value in inputs)  # which no OrtValue can be made of in Python
     for sample in samples:
-        yield session.run_with_ort_values(names, _values(sample, wanted))
+        if text:
+            yield _answers(session, names, {name: sample[name] for name in wanted})
+        else:
+            yield session.run_with_ort_values(names, _values(sample, wanted))
+
+
+def _answers(session: Any, names: Sequence[str], given: Mapping[str, NDArray[Any]]) -> list[Any]:
+    import onnxruntime
+
+    return [onnxruntime.OrtValue.ortvalue_from_numpy(answer) for answer in session.run(names, given)]
 
 
 def _values(sample: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> dict[str, Any]:

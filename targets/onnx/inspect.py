@@ -18,7 +18,8 @@ from edgeship.errors import InputError
 from edgeship.model import NAN, NAN_HINT
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.runtime.onnxrt import QUANTIZED
-from edgeship.targets.onnx import shapes, stored
+from edgeship.runtime.wire import TEXT
+from edgeship.targets.onnx import shapes, stored, texts
 from edgeship.targets.shapes import open_hint
 
 MAX_DEPTH = 32  # of graphs within operators
@@ -26,8 +27,8 @@ MAX_PROTO = 1 << 31  # bytes of one message, protobuf's own limit; of a model wi
 
 #: TensorProto.DataType -> dtype name of `wire.DTYPES`.
 DTYPES = {
-    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",
-    11: "float64", 12: "uint32", 13: "uint64",
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: TEXT, 9: "bool",
+    10: "float16", 11: "float64", 12: "uint32", 13: "uint64",
 }  # fmt: skip
 
 _FLOATS, _INT8 = (1, 10, 11, 16), (2, 3, 21, 22)  # 16 bfloat16; 21, 22 uint4, int4
@@ -78,6 +79,7 @@ def read(path: Path) -> Any:
             hint="no device of the profiles runs a model of this size; start from a smaller one",
         )
     stored.whole(graphs(model.graph), MAX_PROTO - total)
+    texts.settle(model, graphs(model.graph))
     return model
 
 
@@ -112,6 +114,8 @@ def describe(model: Any, path: Path) -> dict[str, Any]:
     elements, share, largest = weigh(model)
     companions = check_external(model, path.parent)
     opset = opset_of(model)
+    notes = [] if len(outputs) == len(model.graph.output) else ["the shapes of the outputs come from a run"]
+    notes += texts.notes(model)
     return {
         "format": "onnx", "precision": _precision(model, operators),
         "inputs": [spec.encode() for spec in inputs],
@@ -119,7 +123,7 @@ def describe(model: Any, path: Path) -> dict[str, Any]:
         "operators": dict(sorted(operators.items())), "parameters": elements, "int8_share": share,
         "open_shapes": any(_open_axes(value) for value in model.graph.input if value.name not in held),
         "companions": companions,
-        "notes": [] if len(outputs) == len(model.graph.output) else ["the shapes of the outputs come from a run"],
+        "notes": notes,
         "details": {"opset": opset, "ir": model.ir_version, "producer": model.producer_name, "left_in_float": largest},
     }  # fmt: skip
 
@@ -244,11 +248,16 @@ def _open_axes(value: Any) -> list[int]:
 
 def _spec(value: Any, what: str) -> TensorSpec:
     dims, dtype = _dims(value), DTYPES.get(value.type.tensor_type.elem_type)
-    if dtype is None or value.type.WhichOneof("value") != "tensor_type":
-        kind = "no tensor of numbers but of texts" if value.type.tensor_type.elem_type == 8 else "no tensor of numbers"
+    if what == "output" and dtype == TEXT:
         raise InputError(
-            f"{what} {value.name!r} is {kind}, which an agent cannot serve",
-            hint="cut off the part that handles texts, and do that in the application" if "texts" in kind else None,
+            f"output {value.name!r} is text, and there is no other: answers are compared as numbers",
+            hint="export the model with the numbers that the text is chosen by",
+        )
+    if dtype is None or value.type.WhichOneof("value") != "tensor_type":
+        map_ = value.type.WhichOneof("value") in ("sequence_type", "map_type")
+        raise InputError(
+            f"{what} {value.name!r} is no tensor of numbers, which an agent cannot serve",
+            hint="export it as a tensor: skl2onnx has the option zipmap=False" if map_ else None,
         )
     if dims is None or any(axis != 0 for axis in _open_axes(value)):
         shown = "unknown" if dims is None else [d or "?" for d in dims]
@@ -278,7 +287,7 @@ def _output(value: Any) -> TensorSpec | None:
     try:
         return _spec(value, "output")
     except InputError:
-        if DTYPES.get(value.type.tensor_type.elem_type) is None:
+        if DTYPES.get(value.type.tensor_type.elem_type) in (None, TEXT):
             raise
         return None
 

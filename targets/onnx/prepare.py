@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from edgeship.errors import ConversionError
+from edgeship.runtime.wire import TEXT
 from edgeship.targets import child
 from edgeship.targets.onnx import branches, fold
 from edgeship.targets.onnx import graph as g
@@ -221,7 +222,8 @@ def _tell_truth(model: Any, folder: Path) -> list[list[int]]:
 
 def _zeros(value: Any) -> Any:
     kind = value.type.tensor_type
-    return np.zeros([d.dim_value for d in kind.shape.dim], np.dtype(DTYPES[kind.elem_type]))
+    dtype = DTYPES[kind.elem_type]
+    return np.zeros([d.dim_value for d in kind.shape.dim], np.dtype("S1" if dtype == TEXT else dtype))
 
 
 def _set_shape(value: Any, array: Any) -> None:

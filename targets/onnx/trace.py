@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgeship.errors import ConversionError
+from edgeship.runtime.wire import TEXT
 from edgeship.targets import feed
 from edgeship.targets.onnx.inspect import DTYPES, opset_of, read
 
@@ -240,6 +241,7 @@ def _session(model: Any) -> Any:
 
 
 def _dtype(kind: str) -> str:
-    """Of `tensor(float)` and the like."""
+    """Of `tensor(float)` and the like, as numpy calls it."""
     short = kind.removeprefix("tensor(").removesuffix(")")
-    return {"float": "float32", "double": "float64"}.get(short, short if short in DTYPES.values() else "float32")
+    names = {"float": "float32", "double": "float64", TEXT: "S"}
+    return names.get(short, short if short in DTYPES.values() else "float32")

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edgeship.errors import InputError, UsageError
+from edgeship.model import TEXT_HINT
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.targets.keras.inspect import plain_name
 from edgeship.targets.protobuf import DamagedError, Message
@@ -26,6 +27,7 @@ from edgeship.targets.shapes import Shapes, check_names, fitted, open_hint
 DEFAULT = "serving_default"
 SERVE = "serve"  # the tag of graphs for inference
 
+_STRING = 7  # DT_STRING
 #: DataType of types.proto -> dtype name of `wire.DTYPES`.
 DTYPES = {
     1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 9: "int64", 10: "bool", 17: "uint16",
@@ -132,10 +134,12 @@ def _shape(info: Message) -> list[int] | None:
 def _spec(key: str, info: Message, what: str, given: Shapes = MappingProxyType({})) -> tuple[TensorSpec, bool]:
     """(tensor with its batch fixed at 1, whether the batch was open). Raises InputError, UsageError."""
     dtype, shape = DTYPES.get(info.integer(2)), _shape(info)
+    if info.integer(2) == _STRING:
+        raise InputError(f"{what} {key!r} is text, which this format cannot be served with", hint=TEXT_HINT)
     if dtype is None:
-        kind = "a tensor of texts" if info.integer(2) == 7 else "no tensor of numbers"
         raise InputError(
-            f"{what} {key!r} is {kind}, which an agent cannot serve", hint="cut the preprocessing off, or --signature"
+            f"{what} {key!r} is no tensor of numbers, which an agent cannot serve",
+            hint="cut the preprocessing off, or --signature",
         )
     if plain_name(key) in given:
         is_open = shape is None or -1 in shape

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from edgeship.errors import InputError
-from edgeship.model import NAN, NAN_HINT
+from edgeship.model import NAN, NAN_HINT, TEXT_HINT
 from edgeship.runtime.manifest import TensorSpec
-from edgeship.runtime.wire import DTYPES
+from edgeship.runtime.wire import DTYPES, TEXT
 from edgeship.targets.shapes import Shapes, check_names, fitted, open_hint
 from edgeship.targets.tflite.reader import Bytes, Signature, Structure, Tensor, read
 
@@ -126,6 +126,8 @@ def default_signature(structure: Structure) -> Signature:
 
 
 def _spec(name: str, tensor: Tensor, *, batch_may_be_open: bool) -> TensorSpec:
+    if tensor.dtype == TEXT:
+        raise InputError(f"tensor {name!r} is text, which this format cannot be served with", hint=TEXT_HINT)
     if tensor.dtype not in DTYPES:
         raise InputError(
             f"tensor {name!r} is of type {tensor.dtype}, which an agent cannot serve",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeship.dataset import Dataset
+from edgeship.errors import UsageError
 from edgeship.model import ModelFacts
 from edgeship.reporter import Reporter
 from edgeship.targets import child, fitting, routes
@@ -45,6 +46,8 @@ class TfliteTarget:
         self, source: ModelFacts, scheme: Scheme, calibration: Dataset | None, folder: Path, reporter: Reporter
     ) -> Variant:
         """Make a variant or take it from `folder`. Raises UsageError, ConversionError, InputError, MissingExtra."""
+        if reason := routes.text_refused(source, "tflite"):
+            raise UsageError(f"{source.path}: {reason}", hint="stay with ONNX")
         routes.route(source.format, "tflite")  # says what to type where only a tool is missing
         check_request(self, source, scheme, calibration)
         data, recipe = self.plan(source, scheme, calibration)

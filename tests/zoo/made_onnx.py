@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from tests.simulators import onnx_graphs as graphs
+from tests.simulators import text_models
 from tests.zoo import samples
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -94,10 +95,9 @@ def quantized(path: Path) -> Arrays:
 
 
 def texts(path: Path) -> Arrays:
-    """A text goes in."""
-    nodes = [node("StringNormalizer", ["text"], ["low"], case_change_action="LOWER")]
-    graphs.save(path, nodes, [value("text", (1,), TensorProto.STRING)], [value("low", (1,), TensorProto.STRING)], {})
-    return {"text": np.array([["a"], ["b"]])}
+    """Words go in, and beside the scores a text comes out."""
+    text_models.topics(path)
+    return {"text": text_models.texts(120)[0]}
 
 
 def scalar(path: Path) -> Arrays:
@@ -136,7 +136,7 @@ MODELS: Mapping[str, tuple[str, Callable[[Path], Arrays]]] = {
     "if": ("If on an input", branches),
     "loop": ("Loop that carries a state", loop),
     "qdq": ("quantized already, QDQ", quantized),
-    "texts": ("a text goes in", texts),
+    "texts": ("words go in", texts),
     "scalar": ("a number without dimensions comes out", scalar),
     "passed": ("an input that is an output, one that nothing reads", passed),
     "nhwc": ("channels last, odd names", last),

@@ -94,7 +94,8 @@ def first(
     refused: list[Refusal] = []
     for name in formats:
         for precision in precisions:
-            if (reason := targets[name].reachable(source.format, precision)) is not None:
+            reason = routes.text_refused(source, name) or targets[name].reachable(source.format, precision)
+            if reason is not None:
                 refused.append(Refusal(f"{name} {precision}", reason))
                 continue
             for pruned in (1.0, *wish.prune):

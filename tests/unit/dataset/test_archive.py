@@ -355,7 +355,38 @@ def test_an_archive_without_arrays_is_refused(tmp_path: Path) -> None:
 def test_text_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="array 'image' holds text, numbers are wanted") as caught:
         load(save(tmp_path / "d.npz", image=np.array(["a", "b"])), facts())
-    assert "tokens" in str(caught.value.hint)
+    assert "turn the text into the numbers" in str(caught.value.hint)
+
+
+TEXT = TensorSpec("words", "string", (1, 2))
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (2, 1, 2)])
+def test_an_input_of_text_takes_text(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    words = np.array(["größer", "", "a b", "x" * 1024]).reshape(shape)
+    made = load(save(tmp_path / "d.npz", words=words), facts(TEXT)).inputs["words"]
+    assert (made.dtype.str, made.shape) == ("|S1024", (2, 1, 2))
+    assert [text.decode() for text in made.reshape(-1).tolist()] == words.reshape(-1).tolist()
+    again = load(save(tmp_path / "b.npz", words=np.char.encode(words, "utf-8")), facts(TEXT)).inputs["words"]
+    assert np.array_equal(again, made)
+
+
+@pytest.mark.parametrize(
+    ("array", "words", "hint"),
+    [
+        (np.zeros((2, 2)), "is of type float64, the input 'words' takes text", "dtype=str"),
+        (np.array([["a", "b"]], object), "holds Python objects", "dtype='str'"),
+        (np.array([["a", "ö" * 513]]), "a text of 1026 bytes is over the limit of 1024", "cut it"),
+        (np.array([["a", "b\0c"]]), "a text holds a zero byte", "cut it there"),
+        (np.array([["a"]]), "expected shape", None),
+    ],
+)  # fmt: skip
+def test_what_is_no_text_that_a_device_takes_is_refused(
+    tmp_path: Path, array: np.ndarray[Any, Any], words: str, hint: str | None
+) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        load(save(tmp_path / "d.npz", words=array), facts(TEXT))
+    assert hint is None or hint in str(caught.value.hint)
 
 
 def test_targets_are_real_values_one_row_a_sample(tmp_path: Path) -> None:

@@ -202,3 +202,29 @@ def test_sizes_are_bounded_before_anything_is_read(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(table, "MAX_FILES", 1)
     with pytest.raises(InputError, match="2 rows are over the limit of 1 files"):
         read(tmp_path / "d.csv", "file\na.png\nb.png\n")
+
+
+# ── text ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+WORDS = TensorSpec("kind", "string", (1, 2))
+
+
+def test_columns_of_text_go_to_inputs_of_text(tmp_path: Path) -> None:
+    text = 'x.0,kind.1,x.1,label,kind.0,x.2\n1,"b, c",2,0,a,3\n4,größer,5,1,,6\n'
+    data = read(tmp_path / "t.csv", text, VALUES, WORDS)
+    assert data.inputs["x"].tolist() == [[[1, 2, 3]], [[4, 5, 6]]]
+    kinds = [text.decode() for text in data.inputs["kind"].reshape(-1).tolist()]
+    assert kinds == ["a", "b, c", "", "größer"]
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 1]
+
+
+def test_one_input_of_text_takes_the_columns_in_their_order(tmp_path: Path) -> None:
+    data = read(tmp_path / "t.csv", "first,second\na,7\n", WORDS)
+    assert data.inputs["kind"].tolist() == [[[b"a", b"7"]]]
+
+
+def test_files_are_no_text(shots: Path) -> None:
+    shots.write_text("file\nshots/0.png\n")
+    with pytest.raises(UsageError, match="the input 'kind' takes text, files are images"):
+        dataset.read(shots, [WORDS], preparation=Preparation())

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.runtime.oip import JSON_LENGTH, Endpoint, OipError, Response, error_response
 from edgeship.runtime.tensors import pack
+from edgeship.runtime.wire import TEXT_BYTES
 
 X = TensorSpec("x", "int8", (1, 4), 0.5, 1)
 Y = TensorSpec("y", "int8", (1, 3), 0.25, -128)
@@ -319,6 +320,103 @@ def test_an_answer_that_is_not_finite_goes_out_in_binary() -> None:
 
 def test_the_form_of_an_error() -> None:
     assert error_response(404, "gone") == Response(404, {"content-type": "application/json"}, b'{"error":"gone"}')
+
+
+# ── text ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+T = TensorSpec("t", "string", (1, 2))
+
+
+def texts() -> Endpoint:
+    return Endpoint("m", "3", "onnx", (T,), (F,))
+
+
+def text_tensor(**changes: Any) -> dict[str, Any]:
+    return {"name": "t", "datatype": "BYTES", "shape": [1, 2], **changes}
+
+
+def in_binary(*elements: bytes) -> bytes:
+    return b"".join(len(element).to_bytes(4, "little") + element for element in elements)
+
+
+def cells(*elements: str) -> bytes:
+    return b"".join(element.encode().ljust(TEXT_BYTES, b"\0") for element in elements)
+
+
+def test_text_is_described_as_bytes() -> None:
+    response = texts().route("GET", "/v2/models/m")
+    assert response is not None
+    assert json.loads(response.body)["inputs"] == [{"name": "t", "datatype": "BYTES", "shape": [1, 2]}]
+
+
+@pytest.mark.parametrize("data", [["größer", ""], [["größer", ""]]])
+def test_text_in_json(data: list[Any]) -> None:
+    _, tensors = texts().decode({}, request(text_tensor(data=data)))
+    assert [bytes(t) for t in tensors] == [cells("größer", "")]
+
+
+def test_text_in_the_binary_extension() -> None:
+    tail = in_binary("größer".encode(), b"x" * TEXT_BYTES)
+    head = request(text_tensor(parameters={"binary_data_size": len(tail)}))
+    _, tensors = binary(head, tail, texts())
+    assert tensors == [cells("größer", "x" * TEXT_BYTES)]
+    assert [bytes(t) for t in texts().decode({JSON_LENGTH: "0"}, tail)[1]] == tensors  # a body without JSON
+
+
+def test_texts_of_the_greatest_length_fit_into_json() -> None:
+    _, tensors = texts().decode({}, request(text_tensor(data=["\x01" * TEXT_BYTES] * 2)))
+    assert len(bytes(tensors[0])) == 2 * TEXT_BYTES
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (["a"], "takes 2 elements, 1 came"),
+        (["a", 5], "takes 2 texts, 1 came"),
+        ([1, 2], "takes 2 texts, 0 came"),
+        ([["a"], "b"], "holds texts beside lists"),
+        (["a", "x" * 1025], "1025 bytes is over the limit of 1024"),
+        (["a", "b\0c"], "holds a zero byte"),
+        (["a", "\ud800"], "can't decode"),
+    ],
+)
+def test_what_is_no_text_is_refused(data: list[Any], words: str) -> None:
+    error = refused(lambda: texts().decode({}, request(text_tensor(data=data))))
+    assert (words in str(error), error.status) == (True, 400), str(error)
+
+
+@pytest.mark.parametrize(
+    ("tail", "words"),
+    [
+        (in_binary(b"a"), "8 to 2056"),
+        (in_binary(b"a", b"b", b"c"), "5 bytes are left behind them"),
+        (in_binary(b"abcdefgh"), "takes 2 texts, 1 came"),
+        (in_binary(b"abcd") + b"\0\0", "ends within the length of element 1"),
+        (b"\xff\xff\xff\xff" + bytes(8), "element 0 has 4294967295 bytes, 8 are left of it"),
+        (in_binary(b"a", b"\xff"), "can't decode"),
+        (in_binary(b"", b"x" * 1025), "1025 bytes is over the limit of 1024"),
+    ],
+)
+def test_a_binary_tensor_of_text_that_is_damaged_is_refused(tail: bytes, words: str) -> None:
+    head = request(text_tensor(parameters={"binary_data_size": len(tail)}))
+    assert words in str(refused(lambda: binary(head, tail, texts())))
+
+
+@given(st.binary(max_size=40), st.none() | st.integers(-2, 60))
+def test_any_binary_tensor_of_text_is_decoded_or_refused(tail: bytes, size: int | None) -> None:
+    head = request(text_tensor(parameters={"binary_data_size": len(tail) if size is None else size}))
+    with contextlib.suppress(OipError):
+        _, tensors = binary(head, tail, texts())
+        assert [len(t) for t in tensors] == [2 * TEXT_BYTES]
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200), min_size=2,
+                max_size=2))  # fmt: skip
+def test_texts_mean_the_same_in_json_and_binary(elements: list[str]) -> None:
+    _, from_json = texts().decode({}, request(text_tensor(data=elements)))
+    tail = in_binary(*(element.encode() for element in elements))
+    head = request(text_tensor(parameters={"binary_data_size": len(tail)}))
+    assert binary(head, tail, texts())[1] == [bytes(t) for t in from_json] == [cells(*elements)]
 
 
 # ── whatever comes ───────────────────────────────────────────────────────────────────────────────────────────────────

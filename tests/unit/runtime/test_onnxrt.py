@@ -16,6 +16,9 @@ import pytest
 from edgeship.runtime import onnxrt
 from edgeship.runtime.errors import EngineError
 from edgeship.runtime.onnxrt import OnnxModel
+from edgeship.runtime.tensors import pack_texts
+from edgeship.runtime.wire import TEXT_BYTES
+from tests.simulators import text_models
 from tests.simulators.models import library, pair_onnx, samples, tiny_onnx
 
 LIBRARY = str(library("onnx"))
@@ -176,7 +179,23 @@ def test_a_model_that_is_refused_either_way_keeps_its_first_reason(
         OnnxModel(LIBRARY, str(tmp_path / "m"), 1)
 
 
-def test_text_is_no_number(tmp_path: Path) -> None:
+def test_text_goes_in_and_numbers_come_out(tmp_path: Path) -> None:
+    model = OnnxModel(LIBRARY, str(text_models.categories(tmp_path / "m.onnx", batch=1)), 1)
+    assert [(spec.dtype, spec.nbytes) for spec in model.inputs] == [("string", 3 * TEXT_BYTES), ("float32", 24)]
+
+    def ask(*words: str) -> list[bytes]:
+        return model.run(pack_texts([word.encode() for word in words]), bytes(24))
+
+    first = ask("word1", "word2", "word3")
+    assert ask("word4", "", "größer" * 100) != first
+    assert ask("", "", "") == model.run(bytes(3 * TEXT_BYTES), bytes(24)) != first
+    assert ask("word1", "word2", "word3") == first
+    with pytest.raises(EngineError, match=r"'kind' takes 3072 bytes \(string \[1, 3\]\), 3071 were given"):
+        model.run(bytes(3 * TEXT_BYTES - 1), bytes(24))
+    model.close()
+
+
+def test_text_does_not_come_out(tmp_path: Path) -> None:
     from onnx import TensorProto
 
     path = graph(tmp_path / "m", lambda h: h.make_graph(
@@ -184,7 +203,19 @@ def test_text_is_no_number(tmp_path: Path) -> None:
         [h.make_tensor_value_info("x", TensorProto.STRING, [1])],
         [h.make_tensor_value_info("y", TensorProto.STRING, [1])],
     ))  # fmt: skip
-    with pytest.raises(EngineError, match="tensor 'x' has element type 8, which is not a plain number"):
+    with pytest.raises(EngineError, match="output 'y' is text; only inputs may be: leave it out of the model"):
+        OnnxModel(LIBRARY, path, 1)
+
+
+def test_a_type_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    from onnx import TensorProto
+
+    path = graph(tmp_path / "m", lambda h: h.make_graph(
+        [h.make_node("Identity", ["x"], ["y"])], "g",
+        [h.make_tensor_value_info("x", TensorProto.BFLOAT16, [1])],
+        [h.make_tensor_value_info("y", TensorProto.BFLOAT16, [1])],
+    ))  # fmt: skip
+    with pytest.raises(EngineError, match="tensor 'x' has element type 16, which is not a plain number"):
         OnnxModel(LIBRARY, path, 1)
 
 

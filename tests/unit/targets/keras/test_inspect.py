@@ -103,7 +103,7 @@ CUSTOM = {"module": "my.code", "class_name": "Mine", "registered_name": "pkg>Min
         (UNREGISTERED, "custom class Mine, which is not in the file"),
         (sequential(given([None, None, 3])), "leaves more than the batch open"),
         (sequential(given([None, True])), "leaves more than the batch open"),
-        (sequential(given([None, 8], "string")), "is of type 'string'"),
+        (sequential(given([None, 8], "string")), "is text, which this format cannot be served with"),
         (sequential(given([None, 8]), QUANTIZED), r"Keras has quantized its layer 'q' \(int8\)"),
         (sequential(given(None)), "never built"),
         (sequential("no layer", DENSE), "never built"),

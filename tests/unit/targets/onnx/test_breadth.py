@@ -198,15 +198,6 @@ def test_integer_inputs_and_several_outputs(tmp_path: Path) -> None:
     assert [s.shape for s in variant.outputs] == [(1, 4, 6), (1, 4)]
 
 
-def test_texts_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    nodes = [helper.make_node("Identity", ["words"], ["same"])]
-    kind = (TensorProto.STRING, [1])
-    path = save(tmp_path / "m.onnx", nodes, {"words": kind}, {"same": kind}, {})
-    with pytest.raises(InputError, match="input 'words' is no tensor of numbers but of texts") as caught:
-        registry.inspect(path)
-    assert "in the application" in str(caught.value.hint)
-
-
 def test_a_float16_model_is_known_as_one(tmp_path: Path) -> None:
     half = TensorProto.FLOAT16
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]

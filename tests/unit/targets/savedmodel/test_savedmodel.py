@@ -75,7 +75,7 @@ def test_a_signature_that_is_not_there_is_named_with_those_that_are(models: Path
     ("name", "words"),
     [
         ("unsafe", "it holds WriteFile, which reads or writes files"),
-        ("texts", "input 'x' is a tensor of texts"),
+        ("texts", "input 'x' is text, which this format cannot be served with"),
         ("open", r"input 'x' leaves more than the batch open: \[1, '\?', 3\]"),
     ],
 )

@@ -205,7 +205,7 @@ def test_a_shape_without_any_number_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("attribute", "value", "words"),
-    [("type", 5, "is of type string, which an agent cannot serve"), ("shape", [1, 0, 8, 1], "has the shape")],
+    [("type", 5, "is text, which this format cannot be served with"), ("shape", [1, 0, 8, 1], "has the shape")],
 )
 def test_tensors_that_cannot_be_served_are_refused(tmp_path: Path, attribute: str, value: Any, words: str) -> None:
     def change(model: Any) -> None:
