@@ -7,6 +7,7 @@ What it does, in this order, and why:
 * Opset 17 or later first of all: per-channel int8 on an opset below 13 is an invalid graph.
 * onnxsim folds constants; where it cannot, or gets it wrong by its own check, the model stays as it is.
 * ONNX Runtime's basic optimization turns MatMul + Add into Gemm and folds normalizations into convolutions.
+* What a Loop carries and never changes becomes its body's own (`invariant`): else its weights are none.
 * Shapes are inferred anew and compared with a run: declared ones lie, and a rank that is not known breaks quantizers.
 * Every node gets a name, constants become initializers: quantizers look for both.
 """
@@ -24,7 +25,7 @@ import numpy as np
 from edgeship.errors import ConversionError
 from edgeship.runtime.wire import TEXT
 from edgeship.targets import child
-from edgeship.targets.onnx import branches, fold
+from edgeship.targets.onnx import branches, fold, invariant
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.inspect import DTYPES, describe, opset_of, read
 
@@ -50,6 +51,8 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         model = _current(model)
         if request["from"] == "float32":
             model = _optimized(_simplified(model, folder), folder)
+            g.hold_constants(model)
+            invariant.settle(model.graph)
         elif request["from"] == "int8":
             g.hold_constants(model)
             fold.fold(model)

@@ -10,7 +10,8 @@ Decided before ONNX Runtime sees the graph, because it says nothing of these or 
 * What lies among operators that have no int8 form (`islands`).
 * Biases that several operators share become one for each: the quantizer would do it under a name that may be taken.
   Those of Gemm become vectors.
-* A Relu that an inner graph reads is not folded away: the inner graph would read nothing.
+* A Relu that an inner graph reads is not folded away: the inner graph would read nothing. What is reshaped or cut for
+  an inner graph is not rounded: it computes in float, and ONNX Runtime 1.31 aborts where it looks for a reader's place.
 
 Weights that the quantizer does not take (recurrent layers, branches and loop bodies, the operators above but for layers
 to keep) become int8 all the same and are computed with in float (`weights`).
@@ -128,6 +129,7 @@ def quantize(model: Any, scheme: Scheme, found: Mapping[str, Any]) -> tuple[Any,
     made = quantizer.model.model
     forget(made)
     read_unrounded(made, keep)
+    capture_unrounded(made)
     if scheme.endpoints != "int8":
         read_inputs_as_they_are(made, {*QDQRegistry, *QLinearOpsRegistry}, keep | left.float_only)
     short_names(made, known)
@@ -170,6 +172,27 @@ def read_unrounded(model: Any, keep: Collection[str]) -> None:
                     node.input[place] = rounding.input[0]
         graph.node.remove(rounding)
         graph.node.remove(cast)
+
+
+def capture_unrounded(model: Any) -> None:
+    """Let operators that pass on what they read to an inner graph read it before it was rounded, in place."""
+    graph = model.graph
+    producers = g.producers(graph)
+    captured = [name for node in graph.node for name in set(g.reads(node)).difference(node.input)]
+    while captured:
+        node = producers.get(captured.pop())
+        if node is None or node.op_type not in PASSING:
+            continue
+        cast = producers.get(node.input[0])
+        rounding = producers.get(cast.input[0]) if cast is not None and cast.op_type == "DequantizeLinear" else None
+        if rounding is not None and rounding.op_type == "QuantizeLinear":
+            node.input[0] = rounding.input[0]
+        captured.append(node.input[0])
+    for kind in reversed(_CASTS):
+        readers, outputs = g.consumers(graph), {value.name for value in graph.output}
+        for node in [n for n in graph.node if n.op_type == kind and n.output[0] not in outputs]:
+            if node.output[0] not in readers and node.input[0] in producers:
+                graph.node.remove(node)
 
 
 def own_biases(model: Any) -> None:

@@ -32,7 +32,11 @@ OPSET = 17
 PASSES = 1  # of calibration over the data, where a histogram is needed
 _INSPECT, _COLLECT = "edgeship.targets.onnx.inspect", "edgeship.targets.onnx.collect"
 _QUANTIZE = "edgeship.targets.onnx.quantize"
-_PREPARED, _COLLECTED, _BY = "onnx-prepare/4", "onnx-collect/3", "onnxruntime.quantization/9"  # raised when they change
+_PREPARED, _COLLECTED, _BY = (
+    "onnx-prepare/5",
+    "onnx-collect/3",
+    "onnxruntime.quantization/10",
+)  # raised when they change
 _RANGES = "ranges.json"
 _UNSUPPORTED = {
     "float16": "ONNX Runtime runs float16 on a processor by casting every operator to float32 and back: half the file, "
