@@ -16,7 +16,7 @@ from edgeship.optimize.tuning import keeping
 from edgeship.reporter import Reporter
 
 _STEP = "edgeship.optimize.distill.perform"
-_BY = "distill/2"  # raised when what the step makes changes
+_BY = "distill/3"  # raised when what the step makes changes
 
 
 def check(teacher: ModelFacts, student: ModelFacts | None, plan: Plan) -> None:

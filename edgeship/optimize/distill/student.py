@@ -5,7 +5,8 @@ Channels that are tied together (`prune.channels`) shrink alike; inputs, outputs
 Depth: a network is a chain of *segments* between tensors that everything passes through; a residual block is one
 segment, a plain layer too. A *block* is a segment that computes and the segments behind it that only normalize or
 activate. Where the same unit of one to four blocks follows itself, that is a stage, and its later units can be left
-out: what goes in and what comes out of them has one shape.
+out: what goes in and what comes out of them has one shape. What only the last block of a stage has behind it, such as
+the last normalization of a transformer, is no part of it.
 """
 
 from __future__ import annotations
@@ -108,15 +109,33 @@ def _segments(network: Network) -> Iterator[tuple[Ref, Ref, tuple[Call, ...]]]:
 
 
 def _blocks(network: Network) -> Iterator[Block]:
+    """The blocks; one that begins as one of the few before it is ends there, and what it has more is its own."""
+    before: list[Block] = []
+    for segments in _grouped(network):
+        whole = _block(network, segments)
+        begins = [_block(network, segments[:count]) for count in range(len(segments) - 1, 0, -1)]
+        earlier = {block.signature for block in before[-_UNIT:]}
+        same = next((block for block in begins if block.signature in earlier), None)
+        if same is None or whole.signature in earlier:
+            before.append(whole)
+            yield whole
+            continue
+        before.append(same)
+        yield same
+        yield _block(network, [s for s in segments if not set(s[2]) & set(same.calls)])
+
+
+def _grouped(network: Network) -> Iterator[list[tuple[Ref, Ref, tuple[Call, ...]]]]:
+    """Segments that make a block."""
     waiting: list[tuple[Ref, Ref, tuple[Call, ...]]] = []
     for segment in _segments(network):
         shapes = network.shape(segment[0]), network.shape(segment[1])
         if waiting and (_computes(network, segment[2]) or shapes[0] != shapes[1]):
-            yield _block(network, waiting)
+            yield waiting
             waiting = []
         waiting.append(segment)
     if waiting:
-        yield _block(network, waiting)
+        yield waiting
 
 
 def _computes(network: Network, calls: Sequence[Call]) -> bool:

@@ -4,11 +4,13 @@ K. Jamieson and A. Talwalkar, "Non-stochastic best arm identification and hyperp
 all arms get a small budget, the better half gets more, until one is left. Here candidates of one family are alike in
 size and speed, so quality alone decides between them and halving loses nothing; families are never halved against each
 other, since the Pareto front needs all of them. A candidate whose loss is proven to be above the limit leaves at once.
+A few samples may have sent away the one that would have met the budget: where the last of a family does not, those
+that left early come back (`again`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgeship import wording
@@ -80,6 +82,32 @@ def survivors(
             else:
                 kept.add(outcome.candidate)
     return [o.candidate for o in outcomes if o.candidate in kept], gone
+
+
+def again(
+    finalists: Sequence[Outcome], judged: Sequence[Outcome], limits: Limits, holds: Callable[[Verdict], bool]
+) -> list[Candidate]:  # fmt: skip
+    """Who left on fewer samples and may still meet the budget, which the last of the family does not.
+
+    Args:
+        finalists: one a family, judged on everything.
+        judged: how each candidate did when it was judged last.
+        limits: what may be lost.
+        holds: whether a verdict is good enough.
+    """
+    short = {o.candidate.family: o.samples for o in finalists if o.verdict is None or not holds(o.verdict)}
+    files = {o.variant.sha256 for o in finalists if o.variant is not None}
+    out = []
+    for outcome in judged:
+        verdict, variant = outcome.verdict, outcome.variant
+        if verdict is None or variant is None or variant.sha256 in files:
+            continue
+        computes = verdict.gate is None or verdict.gate.passed
+        early = outcome.samples < short.get(outcome.candidate.family, 0)
+        if early and computes and verdict.interval[0] <= limits.max_drop:
+            files.add(variant.sha256)
+            out.append(outcome.candidate)
+    return out
 
 
 def _passed(outcome: Outcome) -> bool:

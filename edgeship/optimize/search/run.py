@@ -131,7 +131,7 @@ class Search:
             self._gone |= {g.candidate: g.why for g in gone}
             on = f"{wording.counted(len(outcomes), 'candidate')} on {size:,} of {len(request.evaluation):,} samples"
             self._reporter.finished(step, f"{on}, {len(alive)} go on")
-        finalists = [self._last[candidate] for candidate in alive]
+        finalists = self._again([self._last[candidate] for candidate in alive])
         finalists += self._mix(finalists)
         rows = self._time(finalists)
         decided = pick.choose(
@@ -253,6 +253,21 @@ class Search:
             if step is not None:
                 self._reporter.progress(step, done, len(candidates))
         return [self._last[candidate] for candidate in candidates]
+
+    def _again(self, finalists: list[Outcome]) -> list[Outcome]:
+        """The finalists, with those who left early in their places where that meets the budget (`halving.again`)."""
+        limits = self._request.limits
+        back = halving.again(finalists, tuple(self._last.values()), limits, self._holds)
+        if not back:
+            return finalists
+        step = Step(ROUND, "again")
+        self._reporter.started(step)
+        outcomes = self._judge(back, len(self._request.evaluation), step)
+        alive, gone = halving.survivors([*finalists, *outcomes], limits, last=True)
+        self._gone = {c: why for c, why in self._gone.items() if c not in alive} | {g.candidate: g.why for g in gone}
+        said = f"{wording.counted(len(back), 'candidate')} that left early, since none of their kind meets the budget"
+        self._reporter.finished(step, said)
+        return [self._last[candidate] for candidate in alive]
 
     def _outcomes(
         self, perform: Callable[[Job], Outcome], name: str, candidates: Sequence[Candidate], samples: int

@@ -68,6 +68,22 @@ def test_depth_keeps_the_first_blocks_of_a_stage(depth: float, left: set[str]) -
     assert len(dropped) + len(names(new)) == len(net.layers)
 
 
+def test_the_last_normalization_of_a_transformer_is_no_part_of_its_last_block() -> None:
+    net = Net()
+    x = net.dense("tokens", net.input("text", 16, 8), 32)
+    for number in range(2):
+        inner = net.same("LayerNormalization", f"norm{number}", x, axis=[-1])
+        inner = net.dense(f"narrow{number}", net.dense(f"wide{number}", inner, 64), 32)
+        x = net.same("Add", f"add{number}", x, inner)
+    out = net.dense("out", net.same("LayerNormalization", "last", x, axis=[-1]), 10)
+    (units,) = stages(net, out)
+    assert units == [[f"{name}{number}" for name in ("norm", "wide", "narrow", "add")] for number in (0, 1)]
+    new, dropped = student.shallower(net.config(out), net.read(out), 0.5)
+    rebuilt(new)
+    assert dropped == ["add1", "narrow1", "norm1", "wide1"]
+    assert "last" in names(new)
+
+
 def test_plain_repeats_lose_their_normalization_with_them() -> None:
     net = Net()
     x = net.conv("stem", net.input("image", 8, 8, 3), 16)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from edgeship.optimize.quality import Verdict
 from edgeship.optimize.search.evaluate import Limits, Outcome
-from edgeship.optimize.search.halving import rank, rounds, survivors
+from edgeship.optimize.search.halving import again, rank, rounds, survivors
 from tests.simulators.searched import candidate, outcome
 
 INT8 = ["tflite int8", "tflite int8 moving-average", "tflite int8 percentile", "tflite int8 entropy", "tflite int8 mse"]
@@ -50,6 +51,23 @@ def test_after_the_last_round_one_of_each_family_is_left() -> None:
     outcomes = [outcome(INT8[0], 2), outcome(INT8[1], 1), outcome("tflite float32")]
     kept, _ = survivors(outcomes, Limits(), last=True)
     assert [c.name for c in kept] == ["tflite int8 moving-average", "tflite float32"]
+
+
+def test_who_left_on_few_samples_comes_back_where_the_last_of_its_family_breaks_the_budget() -> None:
+    last, early, lost = outcome(INT8[0], 20), outcome(INT8[1], 3, n=128), outcome(INT8[2], 60, n=128)
+    other, full = outcome("tflite float32"), outcome(INT8[3], 30)
+    judged = [last, early, lost, other, full, outcome("onnx int8", 0, n=128)]
+
+    def holds(verdict: Verdict) -> bool:
+        return verdict.passed
+
+    assert [c.name for c in again([last, other], judged, Limits(), holds)] == [INT8[1]], (
+        "not who is proven to lose too much, nor who saw everything, nor another family"
+    )
+    assert not again([outcome(INT8[0], 2), other], judged, Limits(), holds)
+    assert early.variant is not None
+    same = replace(last, variant=early.variant)
+    assert not again([same, other], judged, Limits(), holds), "the same file says the same"
 
 
 def test_in_the_end_one_that_holds_every_limit_comes_before_one_that_loses_less_and_breaks_that_of_a_class() -> None:

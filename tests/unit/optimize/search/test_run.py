@@ -19,7 +19,7 @@ from edgeship.optimize.gate import GateVerdict
 from edgeship.optimize.quality import PartDrop, gated
 from edgeship.optimize.search import report, run, said, save
 from edgeship.optimize.search.candidate import Candidate, Wish
-from edgeship.optimize.search.evaluate import Limits, failed
+from edgeship.optimize.search.evaluate import Job, Limits, Outcome, failed
 from edgeship.optimize.search.latency import Latency
 from edgeship.optimize.search.pick import Budget, Pick
 from edgeship.optimize.search.run import Found, Request, Search
@@ -28,7 +28,7 @@ from edgeship.targets import child, registry
 from edgeship.targets.base import Recipe, Variant
 from tests.simulators import inline
 from tests.simulators.models import SHAPE, samples, tiny_tflite
-from tests.simulators.searched import candidate, latency, outcome, verdict
+from tests.simulators.searched import candidate, latency, outcome, variant, verdict
 
 
 @dataclass
@@ -295,6 +295,29 @@ def test_a_candidate_that_fails_stops_nothing(inlined: None, tmp_path: Path, mon
     assert found.pick.row.candidate.scheme.precision != "int8"
     assert {t.status for t in found.tried if t.candidate.scheme.precision == "int8"} == {"failed"}
     assert "no kernel for &lt;script&gt;" in report.html(found)
+
+
+def test_one_that_a_few_samples_sent_away_is_judged_on_all_where_its_kind_breaks_the_budget(
+    inlined: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 128 samples the percentile loses two, the others none; of all 300 it is the only one that meets the budget."""
+
+    def work(job: Job) -> Outcome:
+        scheme = job.candidate.scheme
+        others = 0 if job.samples == 128 else 9
+        lost = 0 if scheme.precision != "int8" else 2 if scheme.ranges == "percentile" else others
+        made = variant(job.candidate)
+        return Outcome(job.candidate, job.samples, made, verdict(lost, job.samples))
+
+    monkeypatch.setattr(run, "work", work)
+    told = Told()
+    found = search(request(tmp_path, max_class_drop=100.0), told)
+    assert found.pick.row is not None
+    assert found.pick.row.candidate.name == "tflite int8 percentile"
+    [said] = [d["summary"] for n, s, d in told.steps if (n, s) == ("round", "again")]
+    assert said == "2 candidates that left early, since none of their kind meets the budget"
+    why = {t.candidate.name: (t.status, t.why) for t in found.tried}
+    assert why["tflite int8"] == ("dropped", "second of 3 choices of ranges on 300 samples")
 
 
 def test_a_float_model_that_cannot_be_made_is_tried_once(
