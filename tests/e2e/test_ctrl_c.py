@@ -1,4 +1,4 @@
-"""Ctrl-C while `edgeship push` runs, at every stage: exit 130, nothing half done, nothing left running.
+"""Ctrl-C while `edgeship push` or a search runs, at every stage: exit 130, nothing half done, nothing left running.
 
 The command is a child process, the signal a real one. It goes to the command alone, as from `kill -INT`; children that
 it starts have sessions of their own, so a terminal's Ctrl-C reaches no other process either.
@@ -31,13 +31,13 @@ SECONDS = 60.0  # for what must come
 MARK = "EDGESHIP-TEST-MARK"
 
 
-class Push:
-    """`edgeship push --json` as a child process that a test interrupts."""
+class Running:
+    """`edgeship ARGS --json` as a child process that a test interrupts."""
 
     def __init__(self, *args: str) -> None:
         self._mark = uuid.uuid4().hex
         self._process = subprocess.Popen(
-            [str(COMMAND), "push", "--json", "--no-bench", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [str(COMMAND), *args, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, start_new_session=True, env={**os.environ, MARK: self._mark},
         )  # fmt: skip
         self._lines: list[str] = []
@@ -95,6 +95,11 @@ class Push:
         return [words for pid, (parent, words) in found.items() if pid not in agents and parent not in agents]
 
 
+def pushing(*args: str) -> Running:
+    """`edgeship push`."""
+    return Running("push", "--no-bench", *args)
+
+
 def until(condition: Callable[[], object], what: str) -> None:
     end = time.monotonic() + SECONDS
     while not condition():
@@ -147,7 +152,7 @@ def newest() -> int:
 def test_at_every_stage_of_a_push(project: Path, event: str, step: str, times: int) -> None:
     old = served("sim")
     shutil.rmtree(project / ".edgeship" / "variants")  # so that there is something to convert
-    push = Push("-l", "name=sim")
+    push = pushing("-l", "name=sim")
     until(lambda: push.reached(event, step), f"{step} was not {event}")
 
     error = push.interrupt(times)
@@ -195,7 +200,7 @@ def test_while_the_device_switches(project: Path, stage: str) -> None:
     try:
         while True:
             old = served("sim")
-            push = Push("-l", "name=sim", "--skip-check")
+            push = pushing("-l", "name=sim", "--skip-check")
             if supervisor.halt_at(stage):
                 break
             supervisor.go_on()  # this turn was too long a one: the device was done before it was halted
@@ -209,10 +214,27 @@ def test_while_the_device_switches(project: Path, stage: str) -> None:
     assert run_json("push", "push", "-l", "name=sim", "--skip-check", "--no-bench")["counter"] == served("sim")
 
 
+@pytest.mark.parametrize(("event", "step"), [("started", "try"), ("finished", "try")])
+def test_while_candidates_of_a_search_are_built_and_others_wait(project: Path, event: str, step: str) -> None:
+    """What ends the processes of the pool has nothing to say: the error is the last line, and the others are events."""
+    shutil.rmtree(project / ".edgeship" / "variants", ignore_errors=True)
+    search = Running(
+        "optimize", "tiny.tflite", "--data", "calibration.npz", "--evaluation", "evaluation.npz",
+        "--profile", "generic-x86-64", "--jobs", "1",
+    )  # fmt: skip
+    until(lambda: search.reached(event, step), f"{step} was not {event}")
+
+    error = search.interrupt()
+
+    assert (error["kind"], error["exit_code"]) == ("Interrupted", 130)
+    assert error["message"] == "interrupted; what was built, judged or timed is kept"
+    until(lambda: not search.left(), f"left running: {search.left()}")
+
+
 @pytest.mark.ssh
 def test_over_ssh_a_first_push_is_taken_up_by_the_next(project: Path) -> None:
     run("lab", "up", "pi=raspberry-pi-5")
-    push = Push("-l", "name=pi", "--skip-check")
+    push = pushing("-l", "name=pi", "--skip-check")
     until(lambda: push.reached("progress", "deploy"), "nothing was sent")
 
     push.interrupt()

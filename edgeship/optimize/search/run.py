@@ -272,7 +272,11 @@ class Search:
     def _outcomes(
         self, perform: Callable[[Job], Outcome], name: str, candidates: Sequence[Candidate], samples: int
     ) -> Iterator[Outcome]:  # fmt: skip
-        """What became of a job for each candidate, as they come; reporters are told that the step `name` begins."""
+        """What became of a job for each candidate, as they come; reporters are told that the step `name` begins.
+
+        Where that is broken off, whose pool it is ends the others. They are not cancelled here: a pool of Python 3.11
+        whose processes are ended then would print a traceback (its thread cannot tell a cancelled job that it failed).
+        """
         jobs: list[Future[Outcome]] = []
         for candidate in candidates:
             job = Job(
@@ -282,13 +286,8 @@ class Search:
             )  # fmt: skip
             self._reporter.started(candidate.step(name))
             jobs.append(self._executor.submit(perform, job))
-        try:
-            for future in as_completed(jobs):
-                yield future.result()
-        except BaseException:
-            for future in jobs:
-                future.cancel()
-            raise
+        for future in as_completed(jobs):
+            yield future.result()
 
     def _say(self, outcome: Outcome) -> None:
         why = outcome.error or "not judged"
