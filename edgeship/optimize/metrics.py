@@ -106,20 +106,24 @@ def check_early(
         check_labels(labels, outputs[0])
 
 
-def rehearse(metric: str, answers: Answers) -> None:
+def rehearse(metric: str, answers: Answers) -> str | None:
     """Try a metric on the source's answers alone, where only a try can show that it works: one of the user's own.
 
     Args:
         metric: its name.
         answers: of the source, as both models'.
 
+    Returns:
+        What a person should know of it.
+
     Raises:
         As `compare`.
     """
     if own.is_own(metric):
-        own.rehearse(metric, answers)
-    elif answers.targets is not None and metric in ("mae", "rmse", "cosine"):
+        return own.rehearse(metric, answers)
+    if answers.targets is not None and metric in ("mae", "rmse", "cosine"):
         _matching(answers.targets, answers.expected[0])
+    return None
 
 
 def compare(metric: str, answers: Answers) -> Comparison:

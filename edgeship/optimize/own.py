@@ -35,6 +35,9 @@ LIMITS = Limits(seconds=3600.0, cpu_seconds=7200, memory=64 * GIB, file=8 * GIB,
 #: Of importing its module; frameworks take half a minute.
 FINDING = replace(LIMITS, seconds=300.0)
 
+#: Seconds of judging one variant from which on a person should know.
+LONG = 60.0
+
 _NAME = re.compile(r"(?:(.*)/)?([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
 
@@ -100,22 +103,39 @@ def _where(metric: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def rehearse(metric: str, answers: Answers) -> None:
+def rehearse(metric: str, answers: Answers) -> str | None:
     """Call the function once, with the source's answers, before anything is built that it is to judge.
 
     Args:
         metric: as `compare`.
         answers: of the source; those of a variant are not looked at.
 
+    Returns:
+        What a person should know: that one number will take long to judge each variant by.
+
     Raises:
         As `compare`.
     """
     with child.workspace() as work:
-        request = _where(metric) | _written(answers, {EVERYTHING: np.arange(len(answers))}, work)
-        child.run(
+        request = _where(metric) | _written(answers, _subsets(answers), work)
+        found = child.run(
             "edgeship.optimize.rehearsal", request, work, limits=LIMITS, subject=f"the metric {short(metric)}",
             failure=InputError,
         )  # fmt: skip
+    seconds = found["calls"] * found["seconds"]
+    if seconds < LONG:
+        return None
+    instead = "; two are enough for a function that returns one score a sample" if found["kind"] == "numbers" else ""
+    return (
+        f"a call of {short(metric)} with {len(answers):,} samples takes {found['seconds']:.1f} s, and a variant is "
+        f"judged by {found['calls']} calls: about {max(1, round(seconds / 60))} minutes{instead}"
+    )
+
+
+def _subsets(answers: Answers) -> dict[str, Indices]:
+    """The parts of the samples that are judged alone, by name; `EVERYTHING` first."""
+    named = {f"slice {name}": np.flatnonzero(mask) for name, mask in answers.slices.items() if mask.any()}
+    return {EVERYTHING: np.arange(len(answers))} | named
 
 
 def compare(metric: str, answers: Answers) -> Comparison:
@@ -130,8 +150,7 @@ def compare(metric: str, answers: Answers) -> Comparison:
         UsageError: no such module or function, or it takes other arguments.
         InputError: it raised, crashed, did not end, or gave something else than scores.
     """
-    subsets = {EVERYTHING: np.arange(len(answers))}
-    subsets |= {f"slice {name}": np.flatnonzero(mask) for name, mask in answers.slices.items() if mask.any()}
+    subsets = _subsets(answers)
     with child.workspace() as work:
         request = _where(metric) | _written(answers, subsets, work)
         response = child.run(

@@ -17,10 +17,10 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         folder: likewise; "given" arrays are not looked at.
 
     Returns:
-        {"kind": "scores" or "numbers", "seconds": that the call took}.
+        {"kind": "scores" or "numbers", "seconds": that the call took, "calls": that judge a variant}.
 
     Raises:
         As `scoring.First.call`.
     """
     first = First.call(request, folder)
-    return {"kind": "scores" if first.scores.ndim else "numbers", "seconds": first.seconds}
+    return {"kind": "scores" if first.scores.ndim else "numbers", "seconds": first.seconds, "calls": first.calls}

@@ -75,6 +75,7 @@ class First:
     arguments: Arguments
     scores: Double
     seconds: float  # that it took
+    calls: int  # that judge a variant
 
     @classmethod
     def call(cls, request: Mapping[str, Any], folder: Path) -> First:
@@ -105,7 +106,7 @@ class First:
                 hint=f"return one score a sample (2 calls do then), give fewer samples, or set {child.STEP_LIMIT}=5h "
                 "in the environment",
             )
-        return cls(function, have, scores, seconds)
+        return cls(function, have, scores, seconds, calls)
 
 
 class Arguments:
@@ -168,6 +169,8 @@ def asked_for(function: Function) -> tuple[str, ...]:
 
 def scores_of(result: object, count: int) -> Double:
     """What a call gave, as float64 [count] or []. Raises InputError: no such array, NaN, outside −1 to 1."""
+    if result is None:
+        raise InputError("it gave None", hint=f"does it end without return? {HINT}")
     try:
         given = np.asarray(result)
         if given.dtype.kind in "cSUmM":  # numpy would make real numbers of complex ones, of text and of times

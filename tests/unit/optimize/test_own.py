@@ -97,7 +97,7 @@ def test_a_function_gets_what_it_asks_for(folder: Path) -> None:
     [
         ("raises", "def score(answers):\n    return 1 / 0", r"raised ZeroDivisionError: .* \(raises.py, line 3"),
         ("exits", "def score(answers):\n    raise SystemExit(3)", "it raised SystemExit: 3"),
-        ("none", "def score(answers):\n    pass", "it gave NaN"),
+        ("none", "def score(answers):\n    pass", "it gave None"),
         ("interrupts", "def score(answers):\n    raise KeyboardInterrupt", "it raised KeyboardInterrupt"),
         ("text", "def score(answers):\n    return 'good'", "it gave str, real numbers are wanted"),
         ("figures", "def score(answers):\n    return '0.5'", "it gave str, real numbers are wanted"),
@@ -142,6 +142,7 @@ def test_a_module_that_is_not_there_is_named(folder: Path) -> None:
     ("name", "body", "words"),
     [
         ("r_raises", "def score(answers):\n    return 1 / 0", r"it raised ZeroDivisionError: .* \(r_raises.py, line 3"),
+        ("r_none", "def score(answers):\n    answers['p'].mean()", "it gave None"),
         ("r_long", "def score(answers):\n    return np.ones(3)", r"an array \[3\] for 40 samples"),
     ],
 )
@@ -159,6 +160,16 @@ def test_a_rehearsal_calls_the_function_once_with_the_sources_answers(folder: Pa
     return 0.5"""
     own.rehearse(write(folder, "once", body), answers())
     assert (folder / "calls").read_text() == "x"
+
+
+def test_a_rehearsal_says_how_long_it_takes_to_judge_a_variant(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "time", Paced(0.3))
+    one = write(folder, "one_number", "def score(answers):\n    return 0.5")
+    assert own.rehearse(one, answers()) == (
+        "a call of one_number:score with 40 samples takes 0.3 s, and a variant is judged by 804 calls: about 4 "
+        "minutes; two are enough for a function that returns one score a sample"
+    )
+    assert own.rehearse(write(folder, "each", "def score(answers):\n    return np.ones(40)"), answers()) is None
 
 
 def test_one_number_that_takes_too_long_to_be_taken_again_is_refused_at_its_first_call(
