@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edgeship.targets import child
 from edgeship.targets.onnx import graph as g
 
 
@@ -85,7 +86,8 @@ def _loads(model: Any, folder: Path) -> bool:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        with child.Deadline(folder, child.LOAD):
+            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - whatever it is, this branch does not run
         print(f"a branch: {error}")  # noqa: T201 - the child's log
         return False

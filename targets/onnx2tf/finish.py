@@ -289,7 +289,8 @@ def _reference(model: Any, folder: Path, samples: Sequence[Mapping[str, Array]])
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        with child.Deadline(folder, child.LOAD):
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         names = [value.name for value in session.get_outputs()]
         deadline = child.Deadline(folder, child.ANSWER)
         return [_asked(session, names, sample, deadline) for sample in samples]

@@ -53,9 +53,27 @@ def folding(path: Path) -> Path:
     return graphs.save(path, nodes, [graphs.value("x", [1, 4])], [graphs.value("y", [1, 4])], held)
 
 
+def choosing(path: Path) -> Path:
+    """As `folding`, with an If that adds the input once more or not: whether both branches load is tried first."""
+    model = graphs.load(folding(path))
+    value = graphs.value
+    bodies = [
+        helper.make_graph([helper.make_node(kind, ["y", "x"], [kind])], kind, [], [value(kind, [1, 4])])
+        for kind in ("Add", "Sub")
+    ]
+    model.graph.node.append(helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0))
+    model.graph.node.append(helper.make_node("Cast", ["most"], ["some"], to=TensorProto.BOOL))
+    model.graph.node.append(helper.make_node("If", ["some"], ["z"], then_branch=bodies[0], else_branch=bodies[1]))
+    model.graph.output[0].name = "z"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+LOADING = "loading the model, and computing what is constant in it,"
+
+
 @pytest.mark.parametrize(
-    ("made", "said"),
-    [(looping, "one answer of the model"), (folding, "loading the model, and computing what is constant in it,")],
+    ("made", "said"), [(looping, "one answer of the model"), (folding, LOADING), (choosing, LOADING)]
 )
 def test_preparing_one_ends_at_the_limit_of_what_it_was_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Any, said: str
