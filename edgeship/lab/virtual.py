@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import time
@@ -22,6 +23,7 @@ from edgeship.release import durable
 SCHEMA = "edgeship.lab.device/v1"
 END_TIMEOUT = 10.0
 START_TIMEOUT = 20.0
+_LOWEST_PORT = 20_000  # below it are those of well-known servers
 
 
 @dataclass(frozen=True)
@@ -131,15 +133,36 @@ def load(folder: Path) -> Virtual:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nothing listens on now, all different."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports of the loopback that nothing listens on now, all different.
+
+    They are none that the system gives to whoever asks for any: a device keeps its ports while it has no power.
+    """
+    own = list(range(_LOWEST_PORT, _given_ports()))
+    random.SystemRandom().shuffle(own)
+    sockets: list[socket.socket] = []
     try:
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
+        while len(sockets) < count:
+            sock, port = socket.socket(), own.pop() if own else 0
+            try:
+                sock.bind(("127.0.0.1", port))
+                sockets.append(sock)
+            except OSError:  # taken: the next one
+                sock.close()
+                if not port:
+                    raise
         return [sock.getsockname()[1] for sock in sockets]
     finally:
         for sock in sockets:
             sock.close()
+
+
+def _given_ports() -> int:
+    """The lowest port that the system gives away by itself; not below `_LOWEST_PORT`."""
+    try:
+        words = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
+        return max(_LOWEST_PORT, int(words[0]))
+    except (OSError, ValueError, IndexError):
+        return _LOWEST_PORT
 
 
 def wait_for_ssh(virtual: Virtual, log: Path) -> None:

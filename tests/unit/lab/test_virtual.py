@@ -108,6 +108,31 @@ def test_ports_are_free_and_different() -> None:
         sock.bind(("127.0.0.1", ports[0]))
 
 
+def test_ports_are_none_that_whoever_asks_for_any_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = virtual._LOWEST_PORT
+    monkeypatch.setattr(virtual, "_given_ports", lambda: first + 40)
+    assert set(free_ports(8)) <= set(range(first, first + 40))
+    monkeypatch.undo()
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        assert virtual._given_ports() <= max(first, sock.getsockname()[1])
+
+
+def test_ports_where_the_system_gives_away_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtual, "_given_ports", lambda: virtual._LOWEST_PORT)
+    assert len(set(free_ports(8))) == 8
+
+
+def test_ports_that_are_taken_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    (low,) = free_ports(1)
+    monkeypatch.setattr(virtual, "_LOWEST_PORT", low)
+    monkeypatch.setattr(virtual, "_given_ports", lambda: low + 1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", low))
+        (port,) = free_ports(1)
+    assert port != low
+
+
 def test_waiting_for_a_server(sleeper: int, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         device = replace(PI, port=server.getsockname()[1], first=Process.of(sleeper))
