@@ -140,7 +140,7 @@ def test_names_are_names_and_no_patterns(tmp_path: Path) -> None:
 
 def test_a_name_that_begins_like_another_is_another(tmp_path: Path) -> None:
     path, data = mlp(tmp_path / "m.tflite", name=""), samples(20)  # _a, _b, _c; and none of them is "b"
-    with pytest.raises(UsageError, match=r"no layer writes 'b'; did you mean .*'_b'"):
+    with pytest.raises(UsageError, match=r"no layer is called 'b'; did you mean .*'_b'"):
         build(path, Scheme("dynamic", keep=("b",)), data)
 
 
