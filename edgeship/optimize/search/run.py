@@ -312,8 +312,11 @@ class Search:
                 continue
             if not mending.mendable(candidate, self._request.source.precision):
                 continue
-            if verdict.passed and not self._provable(candidate, finalists):
-                continue
+            whole = self._whole(candidate, finalists)
+            if verdict.passed and not all(exact is not None and exact.proven for exact in whole):
+                continue  # the samples are too few: where float32 is not proven, nothing is
+            if any(exact is not None and not exact.passed for exact in whole):
+                continue  # pruning lost too much: with all layers in float it does still
             mended = mending.mend(outcome, means)
             out += mended.found
             self._gone = mended.gone | self._gone
@@ -323,12 +326,12 @@ class Search:
         """Whether nothing has to be mended; with `strict` what is not proven has."""
         return verdict.passed and (verdict.proven or not self._request.budget.strict)
 
-    def _provable(self, candidate: Candidate, finalists: Sequence[Outcome]) -> bool:
-        """Whether the samples are enough to prove anything: where float32 is not proven, nothing is."""
-        whole = (
-            o for o in finalists if o.candidate == replace(candidate, scheme=Scheme("float32"), why=o.candidate.why)
-        )
-        return all(outcome.verdict is not None and outcome.verdict.proven for outcome in whole)
+    def _whole(self, candidate: Candidate, finalists: Sequence[Outcome]) -> list[Verdict | None]:
+        """How a candidate did with all layers in float, where that was tried."""
+        return [
+            o.verdict for o in finalists
+            if o.candidate == replace(candidate, scheme=Scheme("float32"), why=o.candidate.why)
+        ]  # fmt: skip
 
     def _rank(self, candidate: Candidate) -> tuple[Cost, ...]:
         step = Step("rank", candidate.name)

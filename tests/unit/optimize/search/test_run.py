@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -468,3 +468,24 @@ def test_with_strict_layers_stay_in_float_until_the_loss_is_proven_where_that_ca
     exact = replace(exact, verdict=replace(exact.verdict, proven=float32_proven))
     running._mix([int8, exact])
     assert ranked == (["tflite int8 fitted"] if mended else [])
+
+
+@pytest.mark.parametrize(("float_loses", "mended"), [(0, True), (40, False)])
+def test_what_breaks_the_budget_in_float_already_is_not_mended(
+    inlined: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, float_loses: int, mended: bool
+) -> None:
+    """Nothing is tried for a pruned model that loses too much with all layers in float."""
+    running = Search(request(tmp_path), ThreadPoolExecutor(1), Stopwatch(), Reporter())
+    running._store()
+    int8, exact, other = outcome("tflite int8", 60), outcome("tflite float32", float_loses), outcome("tflite float32")
+    tried: list[str] = []
+
+    def judge(candidates: Sequence[Candidate], samples: int) -> list[Outcome]:
+        tried.extend(one.name for one in candidates)
+        return [replace(int8, candidate=one) for one in candidates]
+
+    monkeypatch.setattr(running, "_judge", judge)
+    monkeypatch.setattr(running, "_rank", lambda one: ())
+    pruned = [replace(o, candidate=replace(o.candidate, pruned=2.0)) for o in (int8, exact)]
+    running._mix([*pruned, other])
+    assert tried == (["pruned 2 × tflite int8 fitted"] if mended else [])
