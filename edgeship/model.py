@@ -238,14 +238,14 @@ def _archive(path: Path) -> str:
             names = [name.partition("/")[2] for name in archive.namelist()]
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError):
         return "torch" if path.suffix.lower() == ".pt2" else "keras"  # the reader says what is wrong
-    if any(name.startswith("models/") and name.endswith(".json") for name in names) or path.suffix.lower() == ".pt2":
+    if any(name.startswith("models/") and name.endswith(".json") for name in names):
         return "torch"
     if "data.pkl" in names:
         raise InputError(
             f"{path}: weights or a module that torch.save pickled, which could run anything and is never opened",
             hint="export the model: torch.export.save(torch.export.export(model, (example,)), 'model.pt2')",
         )
-    return "keras"
+    return "torch" if path.suffix.lower() == ".pt2" else "keras"  # the reader says what is missing
 
 
 def digest(paths: Iterable[Path]) -> tuple[str, int]:

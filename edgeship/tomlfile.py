@@ -177,7 +177,7 @@ def matching(pattern: str, says: str) -> Kind:
     return Kind(says, read)
 
 
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SECONDS = {"us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -189,10 +189,15 @@ def duration(low: float, high: float) -> Kind:
         if seconds is None:
             raise ValueError('must be a time with its unit, such as "20ms", "2s" or "1m"')
         if not low <= seconds <= high:
-            raise ValueError(f"must be from {low:g} s to {high:g} s")
+            raise ValueError(f"must be from {_said(low)} to {_said(high)}")
         return seconds
 
     return Kind('time with its unit: `"20ms"`, `"2s"`, `"1m"`', read)
+
+
+def _said(seconds: float) -> str:
+    unit = next((name for name in ("s", "ms") if seconds >= _SECONDS[name]), "us")
+    return f"{seconds / _SECONDS[unit]:g} {unit}"
 
 
 def milliseconds(low: float, high: float) -> Kind:
@@ -216,7 +221,7 @@ def size(low: int, high: int) -> Kind:
 
 
 def _with_unit(value: object, units: Mapping[str, float]) -> float | None:
-    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s?([A-Za-z]{1,3})", value) if isinstance(value, str) else None
+    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s?([A-Za-zµμ]{1,3})", value) if isinstance(value, str) else None
     return float(found[1]) * units[found[2]] if found and found[2] in units else None
 
 

@@ -160,7 +160,7 @@ class OnnxModel:
                 session = self._create(path, threads, precise=True, optimize=False)
             except EngineError:
                 raise error from None  # the model itself is refused: its first reason is the true one
-            self.notes = (f"optimizations disabled: with x64quantprecision {error}",)
+            self.notes = (f"optimizations disabled: with x64quantprecision {' '.join(str(error).split())[:400]}",)
             return session
 
     def _create(self, path: str, threads: int, *, precise: bool, optimize: bool) -> Any:

@@ -199,7 +199,7 @@ def check_request(target: Target, source: ModelFacts, scheme: Scheme, calibratio
     if source.precision not in ("float32", precision, *unpacked):
         raise UsageError(
             f"{what} cannot be built: the model is {source.precision} already",
-            hint=f"push it as {source.precision}, or start from the float model",
+            hint=f"--precision {source.precision} takes it as it is; or start from the float model",
         )
     if (nothing := scheme.idle) is not None and source.precision != precision:
         raise UsageError(f"{what} cannot be built: {nothing[0]}", hint=nothing[1])
@@ -246,7 +246,7 @@ def check_share(share: float, precision: str, what: str, left: Iterable[str]) ->
         raise ConversionError(
             f"{what}: only {wording.share(share)} of the weights became {kind}, {MIN_SHARE:.0%} are wanted; "
             f"left as they were: {', '.join(left) or 'not known'}",
-            hint="the quantizer does not take these operators: push another precision, or change the layers",
+            hint="the quantizer does not take these operators: another --precision or --format, or change the layers",
         )
 
 

@@ -102,6 +102,8 @@ def _facts(facts: ModelFacts, counted: Cost | None) -> Pairs:
     for operation in counted.operations if counted is not None else ():
         by_kind[operation.operator] += operation.macs or 0
     details = {key: value for key, value in facts.details.items() if key not in ("left_in_float", "float16_share")}
+    if "shapes" in details:
+        details["shapes"] = [f"{name}={','.join(map(str, dims))}" for name, dims in details["shapes"].items()]
     notes = [*facts.notes, *([_OF_CONVERSION] if counted is None else [])]
     return Pairs(
         [

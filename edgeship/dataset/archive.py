@@ -203,9 +203,7 @@ class Head:
         try:
             if rows is not None and not self.fortran:
                 return self._rows(file, rows)
-            flat = np.frombuffer(bytearray(file.read(size)), dtype=self.dtype)
-            if flat.size != math.prod(self.shape):
-                raise ValueError("it ends early")
+            flat = np.frombuffer(_filled(file, size), dtype=self.dtype)
             whole = flat.reshape(self.shape[::-1]).T if self.fortran else flat.reshape(self.shape)
             return whole if rows is None else whole[rows]
         except _DAMAGED as error:
@@ -230,6 +228,18 @@ class Head:
             out[done:end] = np.frombuffer(raw, self.dtype).reshape(count, *self.shape[1:])[rows[done:end] - start]
             done = end
         return out
+
+
+def _filled(file: IO[bytes], size: int) -> bytearray:
+    """So many bytes, held once: `read` of all of them would hold them twice. Raises ValueError where the file ends."""
+    raw, done = bytearray(size), 0
+    with memoryview(raw) as view:
+        while done < size:
+            if not (chunk := file.read(min(_CHUNK, size - done))):
+                raise ValueError("it ends early")
+            view[done : done + len(chunk)] = chunk
+            done += len(chunk)
+    return raw
 
 
 def read_array(path: Path, name: str, file: IO[bytes], size: int) -> Array:

@@ -127,7 +127,7 @@ class Collected:
 
     def _keep(self, name: str, array: Array) -> None:
         self._bytes += array.nbytes
-        self._parts.setdefault(name, []).append(array)
+        self._parts.setdefault(name, []).append(array.copy())  # what it was given in may be filled again
 
 
 def _is_pair(item: object) -> TypeGuard[list[object]]:

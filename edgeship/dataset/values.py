@@ -21,6 +21,7 @@ from edgeship.runtime.wire import TEXT, TEXT_BYTES
 MAX_SLICES = 64
 
 _AS_TEXT = "save texts as numpy.asarray(…, dtype=str)"
+_CHUNK = 1 << 20  # numbers that are looked at at a time
 _PREPARE = "prepare the samples as in training: the model's input, one sample a row"
 
 
@@ -184,14 +185,15 @@ def _column(where: str, column: Array, count: int) -> Array:
 
 def _float32(where: str, array: Array) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as that
-        real = array.astype(np.float32)
+        real = array.astype(np.float32, copy=False)
     _finite(where, real)
     return real
 
 
 def _finite(where: str, array: Array) -> None:
-    bad = ~np.isfinite(array)
-    if bad.any():
+    flat = array.reshape(-1)
+    if not all(np.isfinite(flat[start : start + _CHUNK]).all() for start in range(0, flat.size, _CHUNK)):
+        bad = ~np.isfinite(array)
         first = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), array.shape))
         raise InputError(
             f"{where}: {int(bad.sum())} values are NaN or infinite or too large for float32, "

@@ -114,7 +114,7 @@ def describe(model: Any, path: Path) -> dict[str, Any]:
     elements, share, largest = weigh(model)
     companions = check_external(model, path.parent)
     opset = opset_of(model)
-    notes = [] if len(outputs) == len(model.graph.output) else ["the shapes of the outputs come from a run"]
+    notes = [] if len(outputs) == len(model.graph.output) else [_from_a_run(model)]
     notes += texts.notes(model)
     return {
         "format": "onnx", "precision": _precision(model, operators),
@@ -126,6 +126,10 @@ def describe(model: Any, path: Path) -> dict[str, Any]:
         "notes": notes,
         "details": {"opset": opset, "ir": model.ir_version, "producer": model.producer_name, "left_in_float": largest},
     }  # fmt: skip
+
+
+def _from_a_run(model: Any) -> str:
+    return f"the shapes of the outputs come from a run: {', '.join(value.name for value in model.graph.output)}"
 
 
 def _refuse_nan(model: Any, folder: Path) -> None:

@@ -88,7 +88,8 @@ def _facts(saved: Message, path: Path, request: Mapping[str, Any]) -> dict[str, 
     if any(op == "VarHandleOp" for _, op, _ in used):
         variables.check(path / "variables")
     known = [spec for spec in outputs if spec is not None]
-    notes = [] if len(known) == len(outputs) else ["the shapes of the outputs are known after the conversion"]
+    names = ", ".join(plain_name(key) for key, _ in sorted(signatures[name].map(2)))
+    notes = [] if len(known) == len(outputs) else [f"the shapes of the outputs are known after the conversion: {names}"]
     others = sorted(set(signatures) - {name})
     return {
         "format": "savedmodel", "precision": "float32", "inputs": [spec.encode() for spec, _ in inputs],

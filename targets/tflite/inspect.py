@@ -80,7 +80,7 @@ def describe(structure: Structure, given: Shapes = MappingProxyType({})) -> dict
     ]
     outputs = [_spec(name, graph.tensors[i], batch_may_be_open=False) for name, i in signature.outputs if not given]
     if given:
-        notes.append("the shapes of the outputs come from a run")
+        notes.append(f"the shapes of the outputs come from a run: {', '.join(name for name, _ in signature.outputs)}")
     return {
         "format": "tflite", "precision": _precision(structure, weights),
         "inputs": [t.encode() for t in inputs], "outputs": [t.encode() for t in outputs],

@@ -65,7 +65,7 @@ def _quantized(
         if signature.subgraph != 0:
             raise ConversionError(
                 f"its first signature, {signature.key!r}, is not that of the main graph, which alone can be calibrated",
-                hint="push it as dynamic, which needs no calibration",
+                hint="--precision dynamic, which needs no calibration",
             )
         ranges = calibrate.ranges(data, structure, signature, feed.Samples(samples), scheme)
     treatments = plan.treat(structure, scheme, quantize.takes(), ranges)

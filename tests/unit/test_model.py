@@ -28,7 +28,7 @@ def test_facts_survive_their_json() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [("sha256", "short"), ("inputs", [{"name": "x"}]), ("operators", {"Conv": "many"}), ("parameters", "7"),
-     ("outputs", [{"name": "y", "dtype": "string", "shape": [1]}]), ("companions", None)],
+     ("outputs", [{"name": "y", "dtype": "complex64", "shape": [1]}]), ("companions", None)],
 )  # fmt: skip
 def test_facts_that_make_no_sense_are_refused(key: str, value: Any) -> None:
     with pytest.raises(InputError, match=r"net\.onnx: the model cannot be used"):
@@ -81,6 +81,8 @@ def test_archives_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"torch\.save pickled") as caught:
         detect_format(archive(tmp_path / "m.pth", "net/data.pkl", "net/data/0"))
     assert "torch.export" in str(caught.value.hint)
+    with pytest.raises(InputError, match=r"torch\.save pickled"):  # of a state_dict, called what it is not
+        detect_format(archive(tmp_path / "weights.pt2", "weights/data.pkl", "weights/data/0"))
 
 
 def test_a_folder_is_a_saved_model_or_nothing(tmp_path: Path) -> None:

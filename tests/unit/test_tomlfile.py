@@ -130,6 +130,7 @@ FORMATS = tomlfile.several("tflite", "onnx")
         (tomlfile.duration(0, 9999), "2m", 120.0),
         (tomlfile.duration(0, 9999), "1h", 3600.0),
         (tomlfile.duration(0, 9999), "250us", 0.00025),
+        (tomlfile.duration(0, 9999), "250µs", 0.00025),  # as results are printed
         (tomlfile.milliseconds(0, 9), "20ms", 20.0),
         (tomlfile.size(0, 1 << 40), "4MB", 4_000_000),
         (tomlfile.size(0, 1 << 40), "4 MiB", 4_194_304),

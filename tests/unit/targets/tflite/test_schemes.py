@@ -340,7 +340,7 @@ def test_what_is_int8_already_says_what_works(tmp_path: Path) -> None:
     whole.write_bytes(build(path, Scheme("int8"), data).path.read_bytes())
     with pytest.raises(UsageError, match="the model is int8 already") as caught:
         build(whole, Scheme("float16"), data)
-    assert "push it as int8" in str(caught.value.hint)
+    assert "--precision int8 takes it as it is" in str(caught.value.hint)
 
 
 def test_a_loop_that_collects_its_answers_runs(tmp_path: Path) -> None:
