@@ -11,8 +11,9 @@ from edgeship.dataset import Dataset
 from edgeship.targets import cache, child, rounding
 from edgeship.targets.base import QUANTIZERS, Variant, versions_of
 from edgeship.targets.build import Made
+from edgeship.targets.scheme import Scheme
 
-BY = "fit/2"  # raised when what the steps find changes
+BY = "fit/3"  # raised when what the steps find changes
 
 
 def step() -> dict[str, Any]:
@@ -20,11 +21,17 @@ def step() -> dict[str, Any]:
     return {"do": "fit", "weights": "to what layers read", "by": BY}
 
 
-def fitted(start: Variant, data: Dataset, subject: str) -> Path:
+def levels(scheme: Scheme) -> int:
+    """That activations are rounded to; 0 where they stay in float."""
+    return {"int8": 1 << 8, "int16x8": 1 << 16}.get(scheme.precision, 0)
+
+
+def fitted(start: Variant, scheme: Scheme, data: Dataset, subject: str) -> Path:
     """The folder that `rounding.load` reads.
 
     Args:
         start: the float32 variant of the format.
+        scheme: says how what the layers read is rounded.
         data: representative inputs, as `base.calibration_of` draws them.
         subject: what it is done for, for errors.
 
@@ -35,12 +42,14 @@ def fitted(start: Variant, data: Dataset, subject: str) -> Path:
     def fit(place: Path) -> Mapping[str, Any]:
         with child.workspace() as work:
             made = Made(
-                f"edgeship.targets.{start.format}.fit", {"path": str(start.path.resolve())}, data, work, child.CONVERT
-            )
+                f"edgeship.targets.{start.format}.fit",
+                {"path": str(start.path.resolve()), "levels": levels(scheme)}, data, work, child.CONVERT,
+            )  # fmt: skip
             facts = made.run(subject)
             for name in rounding.FILES:
                 shutil.copyfile(work / name, place / name)
         return facts
 
-    key = cache.key_of(BY, start.format, start.sha256, data.inputs_sha256, versions_of(QUANTIZERS[start.format]))
+    tools = versions_of(QUANTIZERS[start.format])
+    key = cache.key_of(BY, start.format, start.sha256, levels(scheme), data.inputs_sha256, tools)
     return cache.keep(start.cache, key, fit).folder

@@ -25,19 +25,19 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Fit all layers that can be.
 
     Args:
-        request: "path": a float model as `prepare` makes it; "samples": a feed.
+        request: "path": a float model as `prepare` makes it; "samples": a feed; "levels": as `rounding.Moments` has it.
         folder: gets what `rounding.load` reads; layers go by the names of their nodes.
 
     Returns:
         {"layers": how many were}.
     """
     model = read(Path(request["path"]))
-    found = fitted(model, list(request["samples"]))
+    found = fitted(model, list(request["samples"]), int(request["levels"]))
     rounding.save(found, folder)
     return {"layers": len(found)}
 
 
-def fitted(model: Any, files: Sequence[Mapping[str, str]]) -> dict[str, Fitted]:
+def fitted(model: Any, files: Sequence[Mapping[str, str]], levels: int) -> dict[str, Fitted]:
     """Node -> its weights on the int8 grid."""
     listed = layers(model)
     sources = {node.name: node.input[0] for node in model.graph.node}
@@ -45,7 +45,7 @@ def fitted(model: Any, files: Sequence[Mapping[str, str]]) -> dict[str, Fitted]:
     samples = feed.Samples(files)
     most = rounding.positions(len(samples))
     for lot in rounding.in_memory(listed):
-        moments = {layer.name: rounding.Moments(layer, most) for layer in lot}
+        moments = {layer.name: rounding.Moments(layer, most, levels) for layer in lot}
         wanted = list(dict.fromkeys(sources[layer.name] for layer in lot))
         for values in _runs(model, wanted, samples):
             for layer in lot:

@@ -8,6 +8,7 @@ What it does, in this order, and why:
 * onnxsim folds constants; where it cannot, or gets it wrong by its own check, the model stays as it is.
 * ONNX Runtime's basic optimization turns MatMul + Add into Gemm and folds normalizations into convolutions.
 * What a Loop carries and never changes becomes its body's own (`invariant`): else its weights are none.
+* An activation that is written out becomes one operator (`merge`).
 * Shapes are inferred anew and compared with a run: declared ones lie, and a rank that is not known breaks quantizers.
 * Every node gets a name, constants become initializers: quantizers look for both.
 """
@@ -28,6 +29,7 @@ from edgeship.targets import child
 from edgeship.targets.onnx import branches, fold, invariant
 from edgeship.targets.onnx import graph as g
 from edgeship.targets.onnx.inspect import DTYPES, describe, opset_of, read
+from edgeship.targets.onnx.merge import merge
 
 OPSET = 17
 FILE = "model.onnx"
@@ -53,6 +55,8 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             model = _optimized(_simplified(model, folder), folder)
             g.hold_constants(model)
             invariant.settle(model.graph)
+            model = _inferred(model)
+            merge(model)
         elif request["from"] == "int8":
             g.hold_constants(model)
             fold.fold(model)

@@ -33,7 +33,7 @@ PASSES = 1  # of calibration over the data, where a histogram is needed
 _INSPECT, _COLLECT = "edgeship.targets.onnx.inspect", "edgeship.targets.onnx.collect"
 _QUANTIZE = "edgeship.targets.onnx.quantize"
 _PREPARED, _COLLECTED, _BY = (
-    "onnx-prepare/5",
+    "onnx-prepare/6",
     "onnx-collect/3",
     "onnxruntime.quantization/10",
 )  # raised when they change
@@ -76,7 +76,7 @@ class OnnxTarget:
             if data is not None and scheme.calibrated:
                 request["ranges"] = str(_collected(start, scheme, data, str(source.path)).resolve())
             if data is not None and scheme.rounding == "fitted":
-                request["fitted"] = str(fitting.fitted(start, data, str(source.path)).resolve())
+                request["fitted"] = str(fitting.fitted(start, scheme, data, str(source.path)).resolve())
             return Made(_QUANTIZE, request, None, work, child.CONVERT)
 
         perform = prepare if scheme.precision == source.precision else quantize

@@ -22,7 +22,7 @@ from edgeship.targets.torch import export as torch
 ENVIRONMENT = "onnx2tf"
 SCRIPT = Path(__file__).with_name("convert_script.py")
 _START, _FINISH = "edgeship.targets.onnx2tf.start", "edgeship.targets.onnx2tf.finish"
-_BY = "onnx2tf-route/3"  # raised when what the route makes changes
+_BY = "onnx2tf-route/4"  # raised when what the route makes changes
 _FILE = "float.tflite"
 _STEP: Mapping[str, Any] = {"do": "onnx2tf", "to": "tflite", "batch": 1, "layout": "kept", "by": _BY}
 

@@ -37,19 +37,19 @@ def perform(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Fit all layers that can be.
 
     Args:
-        request: "path": a float file; "samples": a feed.
+        request: "path": a float file; "samples": a feed; "levels": as `rounding.Moments` has it.
         folder: gets what `rounding.load` reads; layers go by the tensors that they write (`named.scope`).
 
     Returns:
         {"layers": how many were}.
     """
     data = ready(runnable(Path(request["path"]).read_bytes())[0])
-    found = fitted(data, list(request["samples"]))
+    found = fitted(data, list(request["samples"]), int(request["levels"]))
     rounding.save(found, folder)
     return {"layers": len(found)}
 
 
-def fitted(data: bytes, files: Sequence[Mapping[str, str]]) -> dict[str, Fitted]:
+def fitted(data: bytes, files: Sequence[Mapping[str, str]], levels: int) -> dict[str, Fitted]:
     """Layer -> its weights on the int8 grid. Raises ConversionError."""
     structure = read(data)
     signature = default_signature(structure)
@@ -70,7 +70,7 @@ def fitted(data: bytes, files: Sequence[Mapping[str, str]]) -> dict[str, Fitted]
         moments: dict[str, rounding.Moments] = {}
         for layer, operator in listed.values():
             if layer.name in inside:
-                moments[layer.name] = rounding.Moments(layer, most)
+                moments[layer.name] = rounding.Moments(layer, most, levels)
                 source = graph.tensors[operator.inputs[0]].name
                 readers.setdefault(source, []).append((moments[layer.name], layer.weight.ndim > 2))
 

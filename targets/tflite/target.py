@@ -59,7 +59,7 @@ class TfliteTarget:
             }  # fmt: skip
             if data is not None and scheme.rounding == "fitted":
                 start = self.build(source, Scheme("float32"), None, folder, reporter)
-                request["fitted"] = str(fitting.fitted(start, data, str(source.path)).resolve())
+                request["fitted"] = str(fitting.fitted(start, scheme, data, str(source.path)).resolve())
             return Made(plain.PERFORM, request, data, work, child.CONVERT)
 
         return make(recipe, source, "model.tflite", perform, folder, reporter)

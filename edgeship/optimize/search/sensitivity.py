@@ -28,7 +28,7 @@ from edgeship.targets.scheme import Scheme
 CALIBRATION = 64  # samples that ranges are taken from
 SAMPLES = 16  # samples that errors are measured on
 SEED = 0
-_VERSION = "sensitivity/8"  # raised when what the steps measure changes
+_VERSION = "sensitivity/9"  # raised when what the steps measure changes
 _FILE = "layers.json"
 
 
@@ -81,7 +81,8 @@ def rank(
     def make(place: Path) -> Mapping[str, Any]:
         fitted = None
         if candidate.scheme.rounding == "fitted":  # to the samples that a variant is
-            fitted = str(fitting.fitted(plain, calibration_of(calibration)[0], str(source.path)).resolve())
+            samples = calibration_of(calibration)[0]
+            fitted = str(fitting.fitted(plain, candidate.scheme, samples, str(source.path)).resolve())
         with child.workspace() as work:
             request = {
                 "path": str(plain.path.resolve()), "scheme": scheme, "measured": SAMPLES, "fitted": fitted,

@@ -165,3 +165,30 @@ def convolved(x: Float, weight: Float, **settings: Any) -> Any:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {"x": x, "w": weight})
+
+
+@pytest.mark.parametrize("levels", [0, 256])
+def test_weights_of_inputs_that_never_change_are_not_driven_off(levels: int) -> None:
+    """Whatever such a weight is, the bias makes up for it; but what is rounded comes out multiplied by it."""
+    weight, data = graphs.weights((16, 32), 3), correlated(2000, 32)
+    data[:, 16:] = np.linspace(3, 9, 16)
+    moments = Moments(Layer("a", weight, bias=True), levels=levels)
+    moments.add(data[:1000])
+    item = moments.fit()
+    step = np.abs(weight).max(axis=1, keepdims=True) / 127
+    assert np.abs((item.weight - weight) / step).max() < 8
+    rounded = np.rint(data[1000:] / 0.05) * 0.05
+    exact = data[1000:] @ weight.T
+    assert item.shift is not None
+    error, usual = (np.square(rounded @ w.T + b - exact).mean() for w, b in ((item.weight, item.shift), (weight, 0)))
+    assert error < 1.5 * usual
+
+
+def test_the_noise_of_rounded_inputs_keeps_weights_closer_to_the_exact_ones() -> None:
+    weight, data = graphs.weights((16, 32), 3), correlated(40, 32)
+    moved = []
+    for levels in (0, 1 << 16, 256):
+        moments = Moments(Layer("a", weight, bias=True), levels=levels)
+        moments.add(data)
+        moved.append(np.square(moments.fit().weight - weight).mean())
+    assert moved[2] < moved[1] <= moved[0]

@@ -88,7 +88,7 @@ def test_the_recipe_says_how_it_came_about(tmp_path: Path, monkeypatch: pytest.M
     stand_in(tmp_path / "env", monkeypatch, writes(converted(tmp_path)))
     variant = registry.target("tflite").build(facts, Scheme("dynamic"), None, tmp_path / "c", Reporter())
     assert variant.recipe.steps[0] == {
-        "do": "onnx2tf", "to": "tflite", "batch": 1, "layout": "kept", "by": "onnx2tf-route/3"
+        "do": "onnx2tf", "to": "tflite", "batch": 1, "layout": "kept", "by": "onnx2tf-route/4"
     }  # fmt: skip
     assert variant.recipe.versions["onnx2tf"] == "2.6.9"
     assert (variant.int8_share, variant.inputs[0].name) == (1.0, "image")
