@@ -64,7 +64,7 @@ class Running:
         with self._process.stdout as out:
             assert out.read() == ""
         self._reader.join(SECONDS)
-        assert self._process.wait(SECONDS) == 130, self._lines
+        assert self._process.wait(SECONDS) == 130, "".join(self._lines)
         assert self._process.stderr is not None
         self._process.stderr.close()
         records = [json.loads(line) for line in self._lines]  # whatever it said is JSON: no traceback
@@ -76,7 +76,7 @@ class Running:
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self._process.stdout.read()
-        assert self._process.wait(SECONDS) == 0, self._lines
+        assert self._process.wait(SECONDS) == 0, "".join(self._lines)
         self._reader.join(SECONDS)
         self._process.stdout.close()
         self._process.stderr.close()
