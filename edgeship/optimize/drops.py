@@ -146,9 +146,15 @@ class Means:
 
 @dataclass(frozen=True)
 class Pooled:
-    """A metric that many samples have together: a function of positions that gives source's and variant's value."""
+    """A metric that many samples have together: a function of positions that gives source's and variant's value.
+
+    Attributes:
+        statistic: that function.
+        differ: which samples the two answer differently, bool [n]; None where whoever asks sees to few of them itself.
+    """
 
     statistic: Callable[[Indices], tuple[float, float]]
+    differ: BoolArray | None = None
     lower: bool = False
 
     def drop(self, at: Indices) -> Drop:
@@ -156,7 +162,10 @@ class Pooled:
         sign = 100.0 if self.lower else -100.0
         before, after = self.statistic(at)
         drawn = np.array([sign * (b - a) for a, b in map(self.statistic, draws(at, RESAMPLES))])
-        return Drop(before, after, sign * (after - before), percentiles(drawn, len(at)), len(at))
+        value, bounds = sign * (after - before), percentiles(drawn, len(at))
+        if self.differ is not None and np.count_nonzero(self.differ[at]) < RARE:
+            bounds = at_least(value, bounds, len(at))
+        return Drop(before, after, value, bounds, len(at))
 
     def of_class(self, label: int, truth: NDArray[np.int32]) -> Drop | None:
         """Of the samples whose true class this is."""

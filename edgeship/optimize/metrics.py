@@ -266,4 +266,4 @@ def _errors(metric: str, targets: FloatArray, before: FloatArray, after: FloatAr
     def roots(at: Indices) -> tuple[float, float]:
         return float(np.sqrt(squares[0][at].mean())), float(np.sqrt(squares[1][at].mean()))
 
-    return Pooled(roots, lower=True)
+    return Pooled(roots, squares[0] != squares[1], lower=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeship.optimize.drops import ANYTHING, F1, FEW, Drop, Means, Pooled, RightWrong, f1, percentiles
+from edgeship.optimize.drops import ANYTHING, F1, FEW, RARE, Drop, Means, Pooled, RightWrong, f1, percentiles
 
 
 def all_of(n: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
@@ -139,6 +139,10 @@ def test_samples_that_do_not_differ_are_no_proof_that_none_does() -> None:
     tango = RightWrong(np.ones(n, bool), np.ones(n, bool)).drop(all_of(n)).interval
     assert tango[1] == pytest.approx(100 * 3.8415 / (n + 3.8415), abs=0.01)
     assert Means(np.ones(n), np.ones(n)).drop(all_of(n)).interval == pytest.approx(tango)
+    differ = np.arange(n) < RARE - 1
+    pool = Pooled(lambda _: (0.5, 0.5), differ)
+    assert pool.drop(all_of(n)).interval == pytest.approx(tango)
+    assert Pooled(lambda _: (0.5, 0.5), ~differ).drop(all_of(n)).interval == (0, 0)
     truth = (np.arange(n) % 4).astype(np.int32)
     same = F1(truth, truth.astype(np.intp), truth.astype(np.intp))
     assert same.drop(all_of(n)).interval == pytest.approx(tango)

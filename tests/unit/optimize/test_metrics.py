@@ -71,6 +71,14 @@ def test_errors_are_parts_of_the_range_of_the_targets_in_each_column() -> None:
     assert drop_of("mae", targets, given, targets=targets).value == pytest.approx(10.0)
 
 
+@pytest.mark.parametrize("metric", ["mae", "rmse"])
+def test_errors_that_do_not_differ_on_a_few_samples_are_no_proof(metric: str) -> None:
+    targets = np.linspace(0, 1, 40, dtype=np.float32)[:, None]
+    drop = drop_of(metric, targets + 0.1, targets + 0.1, targets=targets)
+    assert (drop.value, drop.proves(1.0)) == (0, False)
+    assert drop.interval[1] == pytest.approx(100 * 3.8415 / (40 + 3.8415), abs=0.01)
+
+
 def test_targets_that_are_all_one_value_are_judged_in_its_size() -> None:
     targets = np.full((5, 1), 4.0, np.float32)
     assert drop_of("mae", targets, targets + 1, targets=targets).after == pytest.approx(0.25)
