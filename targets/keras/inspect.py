@@ -121,9 +121,13 @@ def _refuse_code(config: dict[str, Any]) -> None:
         if isinstance(name, str) and isinstance(item.get("registered_name"), str) and "module" in item:
             registered, module = str(item["registered_name"]), str(item["module"] or "")
             if not module.startswith("keras") and module != "builtins":  # those are functions by name, such as "relu"
+                own = item.get("config")
+                plain = isinstance(own, dict) and "input_layers" in own  # a model, most often with its own train_step
                 raise InputError(
                     f"it needs the custom class {registered}, which is not in the file",
-                    hint="export the model as ONNX or TFLite where the class is defined, and push that",
+                    hint="where that class is defined: keras.Model(model.inputs, model.outputs).save('plain.keras')"
+                    if plain
+                    else "export the model as ONNX or TFLite where the class is defined, and start from that",
                 )
 
 

@@ -119,6 +119,20 @@ def test_what_cannot_be_used_is_refused(read: Any, config: Any, words: str) -> N
         read(config)
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"layers": [], "input_layers": []}, "keras.Model(model.inputs, model.outputs).save("),
+        ({}, "as ONNX"),
+        (5, "as ONNX"),
+    ],
+)
+def test_a_model_of_a_class_of_its_own_is_told_how_to_be_a_plain_one(read: Any, config: Any, words: str) -> None:
+    with pytest.raises(InputError, match="custom class Mine") as caught:
+        read(sequential(given([None, 8]), UNREGISTERED | {"config": config}))
+    assert words in str(caught.value.hint)
+
+
 def test_a_function_of_keras_by_its_name_is_no_custom_class(read: Any) -> None:
     assert read(sequential(given([None, 8]), DENSE, layer("Activation", "a", activation=RELU)))["operators"]
 
