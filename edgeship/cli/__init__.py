@@ -58,7 +58,7 @@ COMMANDS: Mapping[str, Mapping[str, Entry]] = {
     "Fleet": {
         "device": Entry("edgeship.cli.device:device", "Add, list and change devices."),
         "agent": Entry("edgeship.cli.agent:agent", "The agent on devices: status, stop, restart, uninstall."),
-        "telemetry": Entry("edgeship.cli.telemetry:telemetry", "Pull and query what devices measured."),
+        "telemetry": Entry("edgeship.cli.telemetry:telemetry", "Pull, query and drop what devices measured."),
         "audit": Entry("edgeship.cli.audit:audit", "The trail of who did what to which device."),
         "serve": Entry("edgeship.cli.serve:serve", "Serve the dashboard of the fleet."),
         "lab": Entry("edgeship.cli.lab:lab", "Virtual devices over SSH on this machine."),
