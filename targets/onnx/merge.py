@@ -24,8 +24,11 @@ class _Graph:
     def __init__(self, graph: Any) -> None:
         self.graph = graph
         self.held = {tensor.name: tensor for tensor in graph.initializer}
-        self.producers, self._readers = g.producers(graph), g.consumers(graph)
         self._outputs = {value.name for value in graph.output}
+        self._look()
+
+    def _look(self) -> None:
+        self.producers, self._readers = g.producers(self.graph), g.consumers(self.graph)
 
     def alone(self, name: str, *nodes: Any) -> bool:
         """Whether nothing but these nodes reads a tensor."""
@@ -55,7 +58,7 @@ class _Graph:
         """Take nodes out; questions are answered anew afterwards."""
         for node in nodes:
             self.graph.node.remove(node)
-        self.__init__(self.graph)  # type: ignore[misc]
+        self._look()
 
 
 def merge(model: Any) -> int:
