@@ -23,7 +23,7 @@ from edgeship.dataset.drawing import Bound, recorded
 from edgeship.dataset.samples import Array, Dataset
 from edgeship.errors import InputError
 from edgeship.runtime.manifest import TensorSpec
-from edgeship.runtime.wire import TEXT
+from edgeship.runtime.wire import TEXT, TEXT_BYTES
 
 MAX_BYTES = 8 << 30  # of all arrays of one file, uncompressed
 MAX_ARRAYS = 64
@@ -157,8 +157,12 @@ def _drawn(heads: Mapping[str, Head], bound: Bound) -> NDArray[np.intp] | None:
     counts = {head.shape[0] if head.shape else -1 for head in heads.values()}
     if len(counts) != 1 or -1 in counts:
         return None
-    size = sum(math.prod(head.shape[1:]) * max(4, head.dtype.itemsize) for head in heads.values())
-    return bound.rows(counts.pop(), size)
+    return bound.rows(counts.pop(), sum(math.prod(head.shape[1:]) * _kept(head.dtype) for head in heads.values()))
+
+
+def _kept(dtype: np.dtype[Any]) -> int:
+    """Bytes of a value in memory."""
+    return max(TEXT_BYTES if dtype.kind in "SU" else 4, dtype.itemsize)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from edgeship.runtime.wire import TEXT, TEXT_BYTES
 #: Parts of the data that one column may make; more is most likely a column of identifiers.
 MAX_SLICES = 64
 
+MAX_TEXTS = 8 << 30  # bytes of an array of text in memory
 _AS_TEXT = "save texts as numpy.asarray(…, dtype=str)"
 _CHUNK = 1 << 20  # numbers that are looked at at a time
 _PREPARE = "prepare the samples as in training: the model's input, one sample a row"
@@ -66,7 +67,15 @@ def check_dtype(where: str, dtype: np.dtype[Any], spec: TensorSpec) -> None:
 
 
 def _texts(where: str, array: Array) -> Array:
-    """UTF-8 of a fixed length. Raises InputError for what is longer, and for a zero, behind which all would be lost."""
+    """UTF-8 of a fixed length.
+
+    Raises InputError for a text that is longer, for a zero, behind which all would be lost, and for too many texts.
+    """
+    if (size := array.size * TEXT_BYTES) > MAX_TEXTS:
+        raise InputError(
+            f"{where}: {array.size:,} texts take {size:,} bytes, over the limit of {MAX_TEXTS:,}",
+            hint="fewer samples: 200 to 1,000 do",
+        )
     encoded = array if array.dtype.kind == "S" else np.char.encode(array, "utf-8")
     lengths = np.char.str_len(encoded.reshape(-1))
     longest = int(lengths.max(initial=0))

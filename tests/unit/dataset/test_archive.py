@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeship.dataset import archive, load, loading, read
+from edgeship.dataset import archive, load, loading, read, values
 from edgeship.dataset.drawing import Bound
 from edgeship.errors import InputError, UsageError
 from edgeship.model import ModelFacts
@@ -369,6 +369,16 @@ def test_an_input_of_text_takes_text(tmp_path: Path, shape: tuple[int, ...]) -> 
     assert [text.decode() for text in made.reshape(-1).tolist()] == words.reshape(-1).tolist()
     again = load(save(tmp_path / "b.npz", words=np.char.encode(words, "utf-8")), facts(TEXT)).inputs["words"]
     assert np.array_equal(again, made)
+
+
+def test_of_text_what_is_kept_is_counted_as_it_will_be_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "d.npz", words=np.full((40, 2), "a"))
+    assert len(load(tmp_path / "d.npz", facts(TEXT), bound=Bound(bytes=5 * 2 * 1024 + 1))) == 5
+    monkeypatch.setattr(values, "MAX_TEXTS", 40 * 2 * 1024 - 1)
+    with pytest.raises(InputError, match="80 texts take 81,920 bytes, over the limit of 81,919"):
+        load(tmp_path / "d.npz", facts(TEXT))
 
 
 @pytest.mark.parametrize(
