@@ -24,17 +24,10 @@ from edgeship.errors import DeviceError, UsageError
 from edgeship.preparation import Preparation
 from edgeship.runtime.errors import ProtocolError
 from edgeship.runtime.manifest import TensorSpec
-from edgeship.runtime.wire import TEXT, objects, parse_object
+from edgeship.runtime.tensors import frame_texts
+from edgeship.runtime.wire import DATATYPES, DTYPE_OF, TEXT, objects, parse_object
 
 Array = NDArray[np.float64]
-
-#: dtype -> data type of the Open Inference Protocol v2.
-_DATATYPES = {
-    "float32": "FP32", "float16": "FP16", "float64": "FP64", "int8": "INT8", "uint8": "UINT8", "int16": "INT16",
-    "uint16": "UINT16", "int32": "INT32", "uint32": "UINT32", "int64": "INT64", "uint64": "UINT64", "bool": "BOOL",
-    TEXT: "BYTES",
-}  # fmt: skip
-_DTYPES = {datatype: dtype for dtype, datatype in _DATATYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -119,11 +112,11 @@ def _request(inputs: Sequence[TensorSpec], data: Dataset, index: int) -> tuple[d
     for spec in inputs:
         dtype, values = "float32" if spec.scale else spec.dtype, data.inputs[spec.name][index]
         if dtype == TEXT:
-            raw = b"".join(len(text).to_bytes(4, "little") + text for text in values.reshape(-1).tolist())
+            raw = frame_texts(values.reshape(-1).tolist())
         else:
             raw = np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<")).tobytes()
         tensors.append(
-            {"name": spec.name, "datatype": _DATATYPES[dtype], "shape": list(spec.shape),
+            {"name": spec.name, "datatype": DATATYPES[dtype], "shape": list(spec.shape),
              "parameters": {"binary_data_size": len(raw)}}
         )  # fmt: skip
         parts.append(raw)
@@ -155,7 +148,7 @@ def _inputs(client: AgentClient, model: str) -> list[TensorSpec]:
     reply = _http(client, "GET", f"/v2/models/{model}", {}, b"")
     try:
         return [
-            TensorSpec.parse(item | {"dtype": _DTYPES.get(item.get("datatype", "")), **(item.get("parameters") or {})})
+            TensorSpec.parse(item | {"dtype": DTYPE_OF.get(item.get("datatype", "")), **(item.get("parameters") or {})})
             for item in objects(parse_object(reply.data), "inputs")
         ]
     except (ProtocolError, TypeError) as error:
@@ -170,7 +163,7 @@ def _outputs(result: Mapping[str, Any], body: bytes, device: str) -> dict[str, A
         out: dict[str, Array] = {}
         for item in objects(parse_object(body[:length]), "outputs"):
             size = int(item["parameters"]["binary_data_size"])
-            flat = np.frombuffer(body[at : at + size], dtype=np.dtype(_DTYPES[item["datatype"]]).newbyteorder("<"))
+            flat = np.frombuffer(body[at : at + size], dtype=np.dtype(DTYPE_OF[item["datatype"]]).newbyteorder("<"))
             if not flat.size or flat.size != math.prod(item["shape"]):
                 raise ValueError(f"{flat.size} elements for shape {item['shape']}")
             out[str(item["name"])] = flat.astype(np.float64)

@@ -12,28 +12,32 @@ import itertools
 import json
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from edgeship.runtime import __version__
 from edgeship.runtime.errors import AgentError
 from edgeship.runtime.manifest import TensorSpec
-from edgeship.runtime.tensors import Quantizer, dequantize, is_quantized, numbers, pack, pack_texts
-from edgeship.runtime.wire import DTYPES, TEXT, TEXT_BYTES
+from edgeship.runtime.tensors import (
+    LENGTH_BYTES,
+    Quantizer,
+    dequantize,
+    framed_texts,
+    is_quantized,
+    numbers,
+    pack,
+    pack_texts,
+)
+from edgeship.runtime.wire import DATATYPES, DTYPE_OF, DTYPES, TEXT, TEXT_BYTES
 
 JSON_TYPE, BINARY_TYPE = "application/json", "application/octet-stream"
 JSON_LENGTH = "inference-header-content-length"
 
-_DATATYPES = {
-    "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64", "int8": "INT8",
-    "int16": "INT16", "int32": "INT32", "int64": "INT64", "float16": "FP16", "float32": "FP32", "float64": "FP64",
-    TEXT: "BYTES",
-}  # fmt: skip
-_DTYPES = {datatype: dtype for dtype, datatype in _DATATYPES.items()}
 _PLATFORMS = {"tflite": "litert_tflite", "onnx": "onnxruntime_onnx"}
 
 _JSON_ROOM, _JSON_ELEMENT, _JSON_TEXT = 64 << 10, 64, 6 * TEXT_BYTES  # bytes; a character as \u0041 takes six
-_LENGTH = struct.Struct("<I")  # before each text in the binary extension
 _NESTING = 16
 
 _ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -185,7 +189,7 @@ class Endpoint:
                 if len(raw) < given.size:
                     raise OipError(f"input {spec.name!r} takes {given.size} bytes, {len(raw)} are left in the body")
                 if given.dtype == TEXT:
-                    raw = _texts(raw, spec)
+                    raw = _texts(partial(framed_texts, bytes(raw), spec.count), spec.count, f"input {spec.name!r}")
             tensors[given.index] = raw if given.dtype == spec.dtype else self._quantize(given.index, raw)
         if at != len(body):
             raise OipError(f"{len(body) - at} bytes are left behind the last input")
@@ -231,13 +235,13 @@ class Endpoint:
         index = _index(self.inputs, tensor, "input")
         spec, what = self.inputs[index], f"input {self.inputs[index].name!r}"
         datatype, shape, parameters = tensor.get("datatype"), tensor.get("shape"), _object(tensor, "parameters")
-        own = _DATATYPES[spec.dtype]
+        own = DATATYPES[spec.dtype]
         if datatype != own and not (datatype == "FP32" and index in self._quantizers):
             also = " or FP32" if index in self._quantizers else ""
             raise OipError(f"{what} takes datatype {own}{also}, not {datatype!r:.40}")
         if shape != list(spec.shape):
             raise OipError(f"{what} takes shape {list(spec.shape)}, not {shape!r:.100}")
-        dtype = _DTYPES[datatype]
+        dtype = DTYPE_OF[datatype]
         if "binary_data_size" not in parameters:
             return Given(index, dtype, _from_json(tensor.get("data"), dtype, spec.count, what))
         if "data" in tensor:
@@ -245,7 +249,7 @@ class Endpoint:
         size, most = parameters["binary_data_size"], spec.count * DTYPES[dtype][0]
         least = most
         if dtype == TEXT:
-            least, most = spec.count * _LENGTH.size, most + spec.count * _LENGTH.size
+            least, most = spec.count * LENGTH_BYTES, most + spec.count * LENGTH_BYTES
         if not isinstance(size, int) or isinstance(size, bool) or not least <= size <= most:
             wanted = str(most) if least == most else f"{least} to {most}"
             raise OipError(f"{what} takes {wanted} bytes, binary_data_size is {size!r:.40}")
@@ -276,7 +280,7 @@ class Endpoint:
         described = []
         for wanted in inference.wanted:
             spec = self.outputs[wanted.index]
-            tensor: dict[str, Any] = {"name": spec.name, "datatype": _DATATYPES[wanted.dtype], "shape": spec.shape}
+            tensor: dict[str, Any] = {"name": spec.name, "datatype": DATATYPES[wanted.dtype], "shape": spec.shape}
             if wanted.binary:
                 tensor["parameters"] = {"binary_data_size": spec.count * DTYPES[wanted.dtype][0]}
             else:
@@ -325,7 +329,7 @@ def error_response(status: int, message: str) -> Response:
 
 
 def _describe(spec: TensorSpec) -> dict[str, Any]:
-    out: dict[str, Any] = {"name": spec.name, "datatype": _DATATYPES[spec.dtype], "shape": list(spec.shape)}
+    out: dict[str, Any] = {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": list(spec.shape)}
     if is_quantized(spec):
         out["parameters"] = {"scale": spec.scale, "zero_point": spec.zero_point}
     return out
@@ -403,7 +407,7 @@ def _from_json(data: Any, dtype: str, count: int, what: str) -> bytes:
             raise OipError(f"{what} takes {count} elements, {len(data)} came")
         if dtype == TEXT:
             whole = [element.encode("utf-8", "surrogatepass") for element in data if isinstance(element, str)]
-            return _packed(whole, count, what)
+            return _texts(lambda: whole, count, what)
         if dtype == "bool" and not set(data) <= {False, True}:
             raise OipError(f"{what} takes true and false")
         raw = pack(data, dtype)
@@ -414,28 +418,12 @@ def _from_json(data: Any, dtype: str, count: int, what: str) -> bytes:
     return raw
 
 
-def _texts(raw: bytes | memoryview, spec: TensorSpec) -> bytes:
-    """A tensor of text out of the binary extension."""
-    what, data, at = f"input {spec.name!r}", bytes(raw), 0
-    elements: list[bytes] = []
-    while at < len(data) and len(elements) < spec.count:
-        if at + _LENGTH.size > len(data):
-            raise OipError(f"{what} ends within the length of element {len(elements)}")
-        (length,) = _LENGTH.unpack_from(data, at)
-        at += _LENGTH.size
-        if at + length > len(data):
-            raise OipError(f"{what}: element {len(elements)} has {length} bytes, {len(data) - at} are left of it")
-        elements.append(data[at : at + length])
-        at += length
-    if at != len(data):
-        raise OipError(f"{what} takes {spec.count} elements, {len(data) - at} bytes are left behind them")
-    return _packed(elements, spec.count, what)
-
-
-def _packed(elements: list[bytes], count: int, what: str) -> bytes:
-    if len(elements) != count:
-        raise OipError(f"{what} takes {count} texts, {len(elements)} came")
+def _texts(elements: Callable[[], list[bytes]], count: int, what: str) -> bytes:
+    """A raw tensor of text. Raises OipError where these are other than `count` texts that a device takes."""
     try:
-        return pack_texts(elements)
+        found = elements()
+        if len(found) != count:
+            raise OipError(f"{what} takes {count} texts, {len(found)} came")
+        return pack_texts(found)
     except ValueError as error:
         raise OipError(f"{what}: {error}") from error

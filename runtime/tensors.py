@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from edgeship.runtime.manifest import TensorSpec
 from edgeship.runtime.wire import DTYPES, TEXT_BYTES
 
+LENGTH_BYTES = 4  # before each text where texts are framed
+_LENGTH = struct.Struct("<I")
+
 _MEMO = 4096  # distinct values of an input that are remembered; an image of 8 bits per channel has at most 768
 
 _RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-(1 << 15), (1 << 15) - 1), "uint16": (0, (1 << 16) - 1),
@@ -55,6 +58,29 @@ def pack_texts(elements: Sequence[bytes]) -> bytes:
             raise ValueError("a text holds a zero byte")
         element.decode()
     return b"".join(element.ljust(TEXT_BYTES, b"\0") for element in elements)
+
+
+def frame_texts(elements: Sequence[bytes]) -> bytes:
+    """Elements as the Open Inference Protocol has them in binary: each behind its length."""
+    return b"".join(_LENGTH.pack(len(element)) + element for element in elements)
+
+
+def framed_texts(data: bytes, count: int) -> list[bytes]:
+    """At most `count` elements of what `frame_texts` made. Raises ValueError where it ends within one, or has more."""
+    elements: list[bytes] = []
+    at = 0
+    while at < len(data) and len(elements) < count:
+        if at + _LENGTH.size > len(data):
+            raise ValueError(f"it ends within the length of element {len(elements)}")
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        if at + length > len(data):
+            raise ValueError(f"element {len(elements)} has {length} bytes, {len(data) - at} are left of it")
+        elements.append(data[at : at + length])
+        at += length
+    if at != len(data):
+        raise ValueError(f"more than {count} texts came: {len(data) - at} bytes are left behind them")
+    return elements
 
 
 def is_quantized(spec: TensorSpec) -> bool:

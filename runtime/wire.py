@@ -46,6 +46,13 @@ DTYPES: dict[str, tuple[int, str]] = {
     "int32": (4, "i"), "uint32": (4, "I"), "int64": (8, "q"), "uint64": (8, "Q"), "bool": (1, "?"),
     TEXT: (TEXT_BYTES, f"{TEXT_BYTES}s"),
 }  # fmt: skip
+#: dtype name -> data type of the Open Inference Protocol v2, and the other way round.
+DATATYPES = {
+    "float32": "FP32", "float16": "FP16", "float64": "FP64", "int8": "INT8", "uint8": "UINT8", "int16": "INT16",
+    "uint16": "UINT16", "int32": "INT32", "uint32": "UINT32", "int64": "INT64", "uint64": "UINT64", "bool": "BOOL",
+    TEXT: "BYTES",
+}  # fmt: skip
+DTYPE_OF = {datatype: dtype for dtype, datatype in DATATYPES.items()}
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_NAME = 64  # characters of a plain name
