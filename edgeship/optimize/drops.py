@@ -150,7 +150,8 @@ class Pooled:
 
     Attributes:
         statistic: that function.
-        differ: which samples the two answer differently, bool [n]; None where whoever asks sees to few of them itself.
+        differ: which samples the two answer differently, bool [n]; None where the caller widens the interval itself
+            where they are few.
     """
 
     statistic: Callable[[Indices], tuple[float, float]]

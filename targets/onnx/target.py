@@ -32,11 +32,8 @@ OPSET = 17
 PASSES = 1  # of calibration over the data, where a histogram is needed
 _INSPECT, _COLLECT = "edgeship.targets.onnx.inspect", "edgeship.targets.onnx.collect"
 _QUANTIZE = "edgeship.targets.onnx.quantize"
-_PREPARED, _COLLECTED, _BY = (
-    "onnx-prepare/6",
-    "onnx-collect/3",
-    "onnxruntime.quantization/10",
-)  # raised when they change
+# raised when what they make changes
+_PREPARED, _COLLECTED, _BY = "onnx-prepare/6", "onnx-collect/3", "onnxruntime.quantization/10"
 _RANGES = "ranges.json"
 _UNSUPPORTED = {
     "float16": "ONNX Runtime runs float16 on a processor by casting every operator to float32 and back: half the file, "

@@ -291,9 +291,8 @@ class Search:
 
     def _say(self, outcome: Outcome) -> None:
         why = outcome.error or "not judged"
-        text = (
-            f"{outcome.candidate.name}: {why}"  # an error may name another candidate, whose float model it starts from
-        )
+        # an error may name another candidate, whose float model it starts from
+        text = f"{outcome.candidate.name}: {why}"
         if outcome.verdict is not None and outcome.variant is not None:
             text = f"{told(outcome.verdict, self._request.limits)}   {units.size(outcome.variant.bytes)}"
         elif outcome.candidate not in self._gone:
