@@ -18,6 +18,14 @@ def image(path: Path, pixels: NDArray[Any], **how: Any) -> Path:
     return path
 
 
+def pictures(folder: Path, samples: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
+    """Write samples [n, h, w, 1] of 0 to 1 as PNG files, a folder for each class, and the classes' order."""
+    pixels = np.rint(samples[..., 0] * 255).astype(np.uint8)
+    for number, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
+        image(folder / str(label) / f"{number}.png", picture)
+    (folder / "labels.txt").write_text("\n".join(map(str, range(int(labels.max()) + 1))))
+
+
 def wav(
     path: Path, samples: NDArray[Any], rate: int = 16000, *, bits: int = 16, floats: bool = False,
     extensible: bool = False, declared: int | None = None,

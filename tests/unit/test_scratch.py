@@ -98,3 +98,4 @@ def test_young_others_and_links_stay(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_listed_is_no_error(tmp_path: Path) -> None:
     scratch.sweep(PREFIX, tmp_path / "nowhere")
+    assert not list(tmp_path.iterdir())

@@ -195,7 +195,8 @@ def test_an_empty_query_says_what_to_do(pi: Device) -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_query_is_a_usage_error(pi: Device, args: tuple[str, ...]) -> None:
-    run_error("telemetry", "query", *args, exit_code=2)
+    error = run_error("telemetry", "query", *args, exit_code=2)
+    assert (error["kind"], bool(error["message"])) == ("UsageError", True)
 
 
 def test_every_command_that_is_advised_exists() -> None:

@@ -203,11 +203,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_folder_of_images_is_prepared_as_stated(tmp_path: Path) -> None:
-    x, labels = models.samples(12)
-    pixels = np.rint(x.reshape(-1, *models.SHAPE[1:3]) * 255).astype(np.uint8)
-    for number, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
-        media.image(tmp_path / "pictures" / str(label) / f"{number}.png", picture)
-    (tmp_path / "pictures" / "labels.txt").write_text("\n".join(map(str, range(10))))
+    media.pictures(tmp_path / "pictures", *models.samples(12))
     models.tiny_tflite(tmp_path / "m.tflite", "float32")
     command = ("model", "quantize", "m.tflite", "--data", "pictures", "--output", "s.tflite")
     assert "how were pixels scaled in training?" in run_error(*command, exit_code=2)["message"]

@@ -48,11 +48,7 @@ def test_what_makes_no_sense_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_images_is_prepared_as_stated(tmp_path: Path) -> None:
-    x, labels = models.samples(60)
-    pixels = np.rint(x.reshape(-1, *models.SHAPE[1:3]) * 255).astype(np.uint8)
-    for number, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
-        media.image(tmp_path / "pictures" / str(label) / f"{number}.png", picture)
-    (tmp_path / "pictures" / "labels.txt").write_text("\n".join(map(str, range(10))))
+    media.pictures(tmp_path / "pictures", *models.samples(60))
     models.tiny_tflite(tmp_path / "m.tflite", "float32")
     command = ("model", "doctor", "m.tflite", "--data", "pictures")
     assert "how were pixels scaled in training?" in run_error(*command, exit_code=2)["message"]

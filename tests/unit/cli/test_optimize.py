@@ -225,9 +225,7 @@ def test_a_model_that_is_not_there_is_said(folder: Path) -> None:
 
 def test_a_folder_of_images_is_parted_by_class_and_prepared_as_stated(folder: Path) -> None:
     x, labels = samples(60)
-    for number, (picture, label) in enumerate(zip(x.reshape(-1, *SHAPE[1:3]), labels, strict=True)):
-        media.image(folder / "pictures" / str(label) / f"{number}.png", np.rint(picture * 255).astype(np.uint8))
-    (folder / "pictures" / "labels.txt").write_text("\n".join(map(str, range(10))))
+    media.pictures(folder / "pictures", x, labels)
     words = ("optimize", "m.tflite", "--profile", "raspberry-pi-5", "--data", "pictures")
     assert "how were pixels scaled in training" in run_error(*words, exit_code=2)["message"]
     assert "normalize must be one of" in run_error(*words, "--normalize", "0-1", exit_code=2)["message"]

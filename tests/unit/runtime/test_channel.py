@@ -74,7 +74,9 @@ def test_nonsense_is_a_protocol_error(raw: bytes) -> None:
 @given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([PLAIN, WITH_DATA, EMPTY])), max_size=12))
 def test_any_bytes_give_messages_or_a_protocol_error(pieces: list[bytes]) -> None:
     with contextlib.suppress(ProtocolError):
-        feed(*pieces)
+        for message, data in feed(*pieces):
+            assert json.loads(encode(message)) == message
+            assert not data or message["data"]
 
 
 def test_encoding_refuses_what_json_cannot_say() -> None:

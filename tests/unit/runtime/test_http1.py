@@ -185,8 +185,9 @@ def test_any_bytes_give_requests_or_an_http_error(pieces: list[bytes]) -> None:
     with contextlib.suppress(HttpError):
         for piece in pieces:
             reader.feed(piece)
-            while reader.next() is not None:
-                pass
+            while (request := reader.next()) is not None:
+                assert len(request.body) <= 1000
+                assert request.path
             reader.wants_continue()
 
 

@@ -234,15 +234,17 @@ def test_a_put_out_of_range_ends_the_connection(host: Host, device: SimulatedDev
     assert not list((device.root / "partial").iterdir())
 
 
-def test_what_another_push_swept_meanwhile_is_no_fault_of_the_disk(host: Host) -> None:
+def test_what_another_push_swept_meanwhile_is_no_fault_of_the_disk(host: Host, device: SimulatedDevice) -> None:
     with refused("busy"):
         put(host, CONTENT[5000:], offset=5000)
     host.put("blob", CONTENT)
+    assert (device.root / "blobs" / SHA).read_bytes() == CONTENT
 
 
-def test_more_data_than_announced_ends_the_connection(host: Host) -> None:
+def test_more_data_than_announced_ends_the_connection(host: Host, device: SimulatedDevice) -> None:
     with refused("protocol"):
         put(host, CONTENT + b"more")
+    assert not (device.root / "blobs" / SHA).exists()
 
 
 def test_metadata_lands_in_incoming(host: Host, device: SimulatedDevice) -> None:
@@ -293,9 +295,11 @@ def test_a_full_disk_is_named_and_leaves_room_for_the_next(app: Path, tmp_path: 
     with host:
         with refused("disk-full"):
             host.put("blob", CONTENT)
+        assert not (device.root / "blobs" / SHA).exists()
         host.put("metadata", b"{}", name="timestamp.json")
     with device.connect() as again:
         again.put("blob", CONTENT)
+    assert (device.root / "blobs" / SHA).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -246,6 +246,8 @@ def test_a_damaged_file_crashes_the_child_at_worst(tmp_path: Path) -> None:
         path.write_bytes(changed)
         with contextlib.suppress(InputError, ConversionError, UsageError):
             TFLITE.build(TFLITE.inspect(path), Scheme("int8"), None, tmp_path / "c", Reporter())
+    sound = TFLITE.build(TFLITE.inspect(tmp_path / "m.tflite"), Scheme("int8"), None, tmp_path / "c", Reporter())
+    assert sound.path.read_bytes(), "this process goes on, and builds what is sound"
 
 
 def test_a_source_that_changes_under_way_is_refused(tmp_path: Path) -> None:
