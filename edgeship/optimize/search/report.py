@@ -15,7 +15,7 @@ from edgeship.optimize.search.charts import FORMATS, pareto
 from edgeship.optimize.search.pick import Row, misses, points
 from edgeship.optimize.search.run import Found, Tried
 from edgeship.optimize.search.sensitivity import Cost
-from edgeship.targets import naming
+from edgeship.targets import naming, routes
 from edgeship.targets.base import MAX_CALIBRATION
 
 STATUS = {
@@ -158,7 +158,7 @@ def html(found: Found) -> str:
         "rows": [
             (t.status, [*cells(t, called[t.candidate]).values(), kept_layers(found, t.candidate)]) for t in tried
         ],
-        "untried": untried(found), "refused": [(r.name, r.why) for r in found.refused], "costs": costs,
+        "untried": untried(found), "refused": routes.told([(r.name, r.why) for r in found.refused]), "costs": costs,
         "budget": budget_words(found),
         "basis": _basis(found), "formats": _legend(rows),
         "some_over": any(misses(row, found.request.budget) for row in rows),

@@ -18,7 +18,7 @@ from edgeship.errors import ConversionError, DeviceError, InputError, UsageError
 from edgeship.optimize.gate import GateVerdict
 from edgeship.optimize.quality import PartDrop, gated
 from edgeship.optimize.search import report, run, said, save
-from edgeship.optimize.search.candidate import Candidate, Wish
+from edgeship.optimize.search.candidate import Candidate, Refusal, Wish
 from edgeship.optimize.search.evaluate import Job, Limits, Outcome, failed
 from edgeship.optimize.search.latency import Latency
 from edgeship.optimize.search.pick import Budget, Pick
@@ -295,6 +295,8 @@ def test_a_candidate_that_fails_stops_nothing(inlined: None, tmp_path: Path, mon
     assert found.pick.row.candidate.scheme.precision != "int8"
     assert {t.status for t in found.tried if t.candidate.scheme.precision == "int8"} == {"failed"}
     assert "no kernel for &lt;script&gt;" in report.html(found)
+    refused = (Refusal("onnx int8", "it is <text>"), Refusal("onnx float32", "it is <text>"))
+    assert "Not tried: onnx int8, onnx float32: it is &lt;text&gt;<" in report.html(replace(found, refused=refused))
 
 
 def test_one_that_a_few_samples_sent_away_is_judged_on_all_where_its_kind_breaks_the_budget(
